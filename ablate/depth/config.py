@@ -1,0 +1,165 @@
+"""What a depth study may say: frozen classes that never import torch.
+
+Released defaults never change: run ids hash the settings that differ from them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from ablate.depth import attention
+from ablate.task import NOT_IDENTITY, LoopSettings, RunSettings, SelectSettings, Settings
+
+STRIDE = 32
+"""Network inputs are multiples of this: the decoder doubles maps of 1/32 of the input."""
+
+DEFAULT_WEIGHT_DECAY = {"adam": 0.0, "adamw": 0.01}
+"""torch's own defaults."""
+
+METRIC_KEYS = ("d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10")
+
+
+def _size(value: tuple[int, int]) -> tuple[int, int]:
+    if any(side < STRIDE or side % STRIDE for side in value):
+        height, width = value
+        near = [max(STRIDE, round(side / STRIDE) * STRIDE) for side in value]
+        raise ValueError(
+            f"{height}x{width} (height x width) is not made of multiples of {STRIDE}, the network's stride; "
+            f"the closest size is [{near[0]}, {near[1]}]"
+        )
+    return value
+
+
+Size = Annotated[tuple[int, int], AfterValidator(_size)]
+"""(height, width) in pixels."""
+
+
+class ModelSettings(Settings):
+    name: Literal["dpt_hybrid", "dpt_tiny"] = Field(default="dpt_hybrid", description="Which network.")
+    weights: Path | None = Field(
+        default=None,
+        description="Start from this file of weights (.pt or .safetensors); its keys must match exactly.",
+        json_schema_extra=NOT_IDENTITY,  # a path; the digest of the file is part of the run id
+    )
+    attention: str = Field(
+        default="standard",
+        description="Which self-attention the encoder's blocks use.",
+        json_schema_extra={"enum": list(attention.names())},
+    )
+    compression: int | None = Field(
+        default=None, ge=1, le=64, description="Tokens per key and value in `memory_compressed`; 2 if not given."
+    )
+
+    @field_validator("attention")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in attention.names():
+            raise ValueError(f"expected one of {', '.join(attention.names())}")
+        return name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_what_applies(cls, values: Any) -> Any:
+        """Settings that the chosen attention does not use are dropped, so that two spellings of a run are one."""
+        if not isinstance(values, dict) or values.get("attention", "standard") not in attention.names():
+            return values
+        options = attention.options(values.get("attention", "standard"))
+        values = {key: value for key, value in values.items() if key not in attention.ALL_OPTIONS or key in options}
+        for key, default in options.items():
+            if values.get(key) is None:
+                values[key] = default
+        return values
+
+
+class SubsetSettings(Settings):
+    n: int = Field(ge=1, description="How many training images.")
+    seed: int = Field(default=0, ge=0, description="Which ones.")
+    redraw: bool = Field(default=False, description="Draw anew every epoch, as the progress log's third row did.")
+
+
+class DataSettings(Settings):
+    name: Literal["kitti"] = Field(default="kitti", description="Which reader.")
+    root: Path = Field(
+        default=Path("data/kitti"),
+        description="The folder that holds raw/ and data_depth_annotated/.",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    split: Path | None = Field(
+        default=None,
+        description="The folder of {train,val,test}_files.txt, relative to root; root itself if not given.",
+        json_schema_extra=NOT_IDENTITY,  # the lists' digests are part of the run id
+    )
+    resolution: Size = Field(default=(192, 640), description="Network input in training: [height, width].")
+    subset: SubsetSettings | None = Field(default=None, description="Train on random images instead of all.")
+    workers: int = Field(default=0, ge=0, le=64, description="Loader processes.", json_schema_extra=NOT_IDENTITY)
+    cache_mb: int = Field(
+        default=256,
+        ge=0,
+        description="Keep this much of resized training images in memory (MiB).",
+        json_schema_extra=NOT_IDENTITY,
+    )
+
+
+class TrainSettings(LoopSettings):
+    batch_size: int = Field(default=1, ge=1, description="Images per optimiser step.")
+    optimizer: Literal["adam", "adamw"] = "adam"
+    lr: float = Field(default=1e-5, gt=0, description="Learning rate of all parameters.")
+    weight_decay: float | None = Field(default=None, ge=0, description="adamw 0.01, adam 0 if not given.")
+    loss: Literal["silog"] = "silog"
+    flip: float = Field(default=0.5, ge=0, le=1, description="Probability of a horizontal flip.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_weight_decay(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("weight_decay") is None:
+            optimizer = values.get("optimizer", "adam")
+            if DEFAULT_WEIGHT_DECAY.get(optimizer):
+                return {**values, "weight_decay": DEFAULT_WEIGHT_DECAY[optimizer]}
+        return values
+
+
+class DepthSelect(SelectSettings):
+    metric: Literal["d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10", "loss"] = "abs_rel"
+    split: Literal["val"] = "val"
+    resolution: Literal["full", "reduced"] = "reduced"
+
+
+class EvalSettings(Settings):
+    resolutions: tuple[Literal["full", "reduced"], ...] = Field(
+        default=("full", "reduced"),
+        min_length=1,
+        description="Network inputs to evaluate at: the unresized crop, or towards data.resolution.",
+    )
+    mask: Literal["garg", "eigen", "none"] = Field(default="garg", description="Which pixels are scored.")
+    select: DepthSelect = Field(
+        default=DepthSelect(),
+        description="Which epoch is reported, kept and tested.",
+    )
+
+    @model_validator(mode="after")
+    def _selects_what_is_evaluated(self) -> EvalSettings:
+        if len(set(self.resolutions)) != len(self.resolutions):
+            raise ValueError("resolutions are named twice")
+        if self.select.resolution not in self.resolutions:
+            raise ValueError(
+                f"select.resolution {self.select.resolution!r} is not among resolutions {list(self.resolutions)}"
+            )
+        return self
+
+
+class DepthConfig(RunSettings):
+    """One run: everything that a cell of a study decides."""
+
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    train: TrainSettings = TrainSettings()
+    eval: EvalSettings = EvalSettings()
+
+    paths: ClassVar[tuple[str, ...]] = ("model.weights", "data.root")
+
+    @property
+    def select(self) -> SelectSettings:
+        return self.eval.select

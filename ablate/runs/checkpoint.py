@@ -1,0 +1,200 @@
+"""Checkpoints: files of state, and a manifest that names them.
+
+The files of a checkpoint are written first, each aside, fsynced and renamed; the manifest, written last the
+same way, is the commit mark. A manifest carries the SHA-256 of every file, because loaders accept flipped
+bits without a word. Two checkpoints are kept, and the best weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ablate.errors import CheckpointError, RecordError
+from ablate.runs import files
+from ablate.task import Component, Position
+
+KEPT = 2
+WEIGHTS = "weights"
+"""The component that evaluation needs; the only one that is left of a complete run."""
+
+_SLACK = 2**20
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    name: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One checkpoint: where the run stood, and the files that hold its state."""
+
+    number: int
+    position: Position
+    seq: int
+    """The last journal record that this checkpoint vouches for."""
+    loop: Mapping[str, Any]
+    """The engine's own state: sums of the epoch so far, the best epoch so far."""
+    files: Mapping[str, StoredFile]
+    best: StoredFile | None = None
+    """The weights of the best epoch so far, in the same manifest so that one rename commits both."""
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Raises RecordError, naming the file, if it is not a manifest."""
+        value = files.read_json(path)
+        try:
+            return cls(
+                number=int(value["number"]),
+                position=Position(**value["position"]),
+                seq=int(value["seq"]),
+                loop=dict(value["loop"]),
+                files={key: StoredFile(**stored) for key, stored in value["files"].items()},
+                best=None if value["best"] is None else StoredFile(**value["best"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RecordError(f"{path}: not a checkpoint manifest ({error!r})") from error
+
+    def write(self, path: Path) -> None:
+        files.write_json(path, {"v": 1, **asdict(self)})
+
+    def stored(self) -> list[StoredFile]:
+        """Every file that this checkpoint needs."""
+        return [*self.files.values(), *([self.best] if self.best else [])]
+
+
+class Checkpoints:
+    """The checkpoints of one run. Write only while holding the run's lease."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def manifests(self) -> list[Path]:
+        """The numbered manifests, newest first."""
+        return sorted((path for path in self.folder.glob("*.json") if path.stem.isdecimal()), reverse=True)
+
+    def latest(self, say: Callable[[str], None]) -> Manifest | None:
+        """The newest checkpoint whose files are whole; None if there never was one.
+
+        A damaged one is passed over and `say` is told. Raises CheckpointError if all are damaged.
+        """
+        problems = []
+        for path in self.manifests():
+            try:
+                manifest = Manifest.read(path)
+                self.verify(manifest)
+            except (OSError, RecordError) as error:
+                problems.append(str(error))
+                say(f"checkpoint {path.name} is damaged and passed over: {error}")
+            else:
+                return manifest
+        if problems:
+            raise CheckpointError(
+                f"{self.folder}: no checkpoint is whole, so the run cannot be resumed; `ablate resume --from-scratch` "
+                "trains it anew\n  " + "\n  ".join(problems)
+            )
+        return None
+
+    def verify(self, manifest: Manifest) -> None:
+        """Raises CheckpointError, naming the file, unless every file is there with its SHA-256."""
+        for stored in manifest.stored():
+            path = self._file(stored)
+            try:
+                digest = files.sha256_of(path)
+            except FileNotFoundError as error:
+                raise CheckpointError(f"{path}: missing") from error
+            if digest != stored.sha256:
+                raise CheckpointError(f"{path}: SHA-256 is {digest[:12]}…, its manifest says {stored.sha256[:12]}…")
+
+    def _file(self, stored: StoredFile) -> Path:
+        if "/" in stored.name or stored.name.startswith("."):
+            raise CheckpointError(f"{self.folder}: a manifest names the file {stored.name!r} outside the checkpoints")
+        return self.folder / stored.name
+
+    def load(self, manifest: Manifest, components: Mapping[str, Component]) -> None:
+        """Puts the state of a verified checkpoint into `components`.
+
+        Raises CheckpointError if a component is not in it.
+        """
+        for key, component in components.items():
+            if key not in manifest.files:
+                raise CheckpointError(f"{self.folder}: checkpoint {manifest.number} holds no {key}")
+            with files.open_plain(self._file(manifest.files[key])) as file:
+                component.load(file)
+
+    def load_best(self, manifest: Manifest, weights: Component) -> None:
+        """Puts the best weights into `weights`. Raises CheckpointError if there are none."""
+        if manifest.best is None:
+            raise CheckpointError(f"{self.folder}: checkpoint {manifest.number} knows of no best weights")
+        with files.open_plain(self._file(manifest.best)) as file:
+            weights.load(file)
+
+    def save(
+        self,
+        position: Position,
+        loop: Mapping[str, Any],
+        seq: int,
+        components: Mapping[str, Component],
+        best: StoredFile | Literal["this"] | None = None,
+    ) -> Manifest:
+        """Stores a checkpoint, and which weights are the best so far: `this` one's, or earlier ones.
+
+        Raises DiskError if there is not enough space, and leaves the earlier checkpoints as they were.
+        """
+        files.make_folder(self.folder)
+        files.need_space(self.folder, self._expected_bytes())
+        number = 1 + max((int(path.stem) for path in self.manifests()), default=0)
+        stored = {}
+        for key, component in components.items():
+            path = self.folder / f"{number:06d}.{key}.pt"
+            sha256, size = files.write_aside(path, component.save)
+            stored[key] = StoredFile(path.name, sha256, size)
+        manifest = Manifest(number, position, seq, loop, stored, stored[WEIGHTS] if best == "this" else best)
+        manifest.write(self.folder / f"{number:06d}.json")
+        self._forget(KEPT)
+        return manifest
+
+    def _expected_bytes(self) -> int:
+        for path in self.manifests():
+            try:
+                return sum(stored.bytes for stored in Manifest.read(path).files.values()) + _SLACK
+            except RecordError:
+                continue
+        return _SLACK
+
+    def finish(self) -> None:
+        """The run is complete: of the last checkpoint only the weights are kept, and the best weights."""
+        for path in self.manifests()[:1]:
+            manifest = Manifest.read(path)
+            if set(manifest.files) != {WEIGHTS}:
+                replace(manifest, files={WEIGHTS: manifest.files[WEIGHTS]}).write(path)
+        self._forget(1)
+
+    def discard(self) -> None:
+        """Removes all checkpoints, to train from the first step again."""
+        self._forget(0)
+
+    def sweep(self) -> None:
+        """Removes what a kill left behind: files that no manifest names."""
+        if not self.folder.is_dir():
+            return
+        named = set()
+        for path in self.manifests():
+            named.add(path.name)
+            try:
+                named.update(stored.name for stored in Manifest.read(path).stored())
+            except RecordError:
+                return  # files that a damaged manifest may name stay for whoever looks into it
+        for path in self.folder.iterdir():
+            if path.name not in named:
+                path.unlink()
+
+    def _forget(self, kept: int) -> None:
+        for path in self.manifests()[kept:]:
+            path.unlink()
+        self.sweep()

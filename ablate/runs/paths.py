@@ -1,0 +1,89 @@
+"""One object owns every path of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The files of the run directory `root`; `docs/architecture.md` says what each is."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    @property
+    def identity(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.json"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def outcome(self) -> Path:
+        return self.root / "outcome.json"
+
+    @property
+    def progress(self) -> Path:
+        return self.root / "progress.json"
+
+    @property
+    def lease(self) -> Path:
+        return self.root / "lease.lock"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log.txt"
+
+    @property
+    def mirror(self) -> Path:
+        """How far the wandb mirror has come."""
+        return self.root / "wandb.json"
+
+
+@dataclass(frozen=True)
+class RunsDir:
+    """The folder that holds all runs."""
+
+    root: Path
+
+    @property
+    def studies(self) -> Path:
+        return self.root / "studies"
+
+    def study(self, name: str) -> Path:
+        return self.studies / f"{name}.json"
+
+    def study_lease(self, name: str) -> Path:
+        return self.studies / f"{name}.lock"
+
+    @property
+    def cache(self) -> Path:
+        """What tasks remember between runs; may be deleted at any time."""
+        return self.root / ".cache"
+
+    def runs(self) -> list[RunPaths]:
+        """All run directories, by name. A folder without run.json is not one."""
+        if not self.root.is_dir():
+            return []
+        return [
+            RunPaths(folder)
+            for folder in sorted(self.root.iterdir())
+            if not folder.name.startswith(".") and not folder.is_symlink() and (folder / "run.json").is_file()
+        ]
+
+    def run(self, name: str) -> RunPaths:
+        return RunPaths(self.root / name)

@@ -1,0 +1,277 @@
+"""The contract between the engine, which trains anything, and a task, which is the science.
+
+The engine owns the loop: order of steps, cadence, signals, checkpoints, journal, retries. A task says
+what a step is. A task is found by its name among the installed entry points of the group
+`ablate.tasks` (`name = "module:Class"`); a study file can only name it.
+
+Importing this module must stay cheap: no torch, no pandas.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Json = Any
+"""What `json.dumps(…, allow_nan=False)` takes."""
+
+NOT_IDENTITY: dict[str, Any] = {"identity": False}
+"""`Field(json_schema_extra=NOT_IDENTITY)`: a setting that cannot change a result (a path, a cadence, a
+worker count). It is left out of run ids and may change between the attempts of one run."""
+
+
+class Settings(BaseModel):
+    """Base of all configuration classes: frozen, unknown keys refused, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CheckpointSettings(Settings):
+    every: str = Field(
+        default="10min",
+        description="Save this often within an epoch: '10min', '90s', '1h' or '500 steps'. Epoch ends always save.",
+        json_schema_extra=NOT_IDENTITY,
+    )
+
+    @field_validator("every")
+    @classmethod
+    def _parses(cls, every: str) -> str:
+        parse_cadence(every)
+        return every
+
+    @property
+    def cadence(self) -> tuple[float | None, int | None]:
+        """(seconds, None) or (None, steps) between two checkpoints within an epoch."""
+        return parse_cadence(self.every)
+
+
+def parse_cadence(every: str) -> tuple[float | None, int | None]:
+    """'10min' -> (600.0, None); '500 steps' -> (None, 500). Raises ValueError on anything else."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|min|h|steps?)\s*", every)
+    if not match or float(match[1]) <= 0:
+        raise ValueError("expected a duration or a number of steps, such as '10min', '90s', '1h' or '500 steps'")
+    number, unit = match[1], match[2]
+    if unit.startswith("step"):
+        if "." in number:
+            raise ValueError("steps must be a whole number, such as '500 steps'")
+        return None, int(number)
+    return float(number) * {"s": 1, "min": 60, "h": 3600}[unit], None
+
+
+class LoopSettings(Settings):
+    """What the engine reads of `train`; a task's own class extends it."""
+
+    epochs: int = Field(default=10, ge=0, description="Passes over the training images.")
+    max_steps: int | None = Field(default=None, ge=1, description="Stop after this many optimiser steps in all.")
+    checkpoint: CheckpointSettings = CheckpointSettings()
+
+
+class SelectSettings(Settings):
+    """Which epoch a run is reported from: the best `metric` on `split` at `resolution`."""
+
+    metric: str
+    split: str = "val"
+    resolution: str
+
+
+class RunSettings(Settings):
+    """What the engine reads of a run's configuration; a task's `Config` extends it.
+
+    A task's class narrows `train` to a subclass of `LoopSettings`.
+    """
+
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Set by `seeds:` in a study.")
+    train: LoopSettings = LoopSettings()
+
+    @property
+    def select(self) -> SelectSettings:
+        raise NotImplementedError
+
+
+Direction = Literal["max", "min"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that an evaluation gives: its key, its column header, and which way is better."""
+
+    key: str
+    header: str
+    better: Direction
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: `step` optimiser steps of `epoch` (from 1) are done in `stage` (from 0).
+
+    `step == steps(epoch)` means that the epoch is trained and not yet evaluated.
+    """
+
+    stage: int
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where an attempt runs."""
+
+    device: str = "cpu"
+    threads: int = 1
+    cache_dir: Path | None = None
+    """A folder that tasks may share and anyone may delete (verified file lists and the like)."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One optimiser step: the loss before the update, how many images it used, and which."""
+
+    loss: float
+    images: int
+    lr: float
+    samples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """The metrics of one image; None where the image has no valid pixel."""
+
+    image: str
+    metrics: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One split at one resolution. `metrics` are means over the images that have one; None if none has.
+
+    `protocol` is everything that makes two such numbers comparable (crop, mask, cap, network input HxW …).
+    """
+
+    split: str
+    resolution: str
+    metrics: Mapping[str, float | None]
+    loss: float | None
+    images: int
+    skipped: int = 0
+    protocol: Mapping[str, Json] = field(default_factory=dict)
+    scores: tuple[ImageScore, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `Task.check` found in data that is good enough to train on."""
+
+    notes: tuple[str, ...] = ()
+    """Sentences for the user: frames that were dropped, and why."""
+    facts: Mapping[str, Json] = field(default_factory=dict)
+    """Stored with every attempt: counts, names of dropped frames, …"""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a network: `shared` lists the other names under which the same module is used."""
+
+    name: str
+    parameters: int
+    shared: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `plan` and `show` say of a configuration, without training it."""
+
+    parameters: int
+    parts: tuple[Part, ...]
+    images: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+
+class Component(Protocol):
+    """State that a checkpoint holds, written to and read from one file of its own."""
+
+    def save(self, file: BinaryIO) -> None: ...
+
+    def load(self, file: BinaryIO) -> None:
+        """Raises CheckpointError if the file is not what `save` wrote. Never executes what it reads."""
+        ...
+
+
+Tick = Callable[[], None]
+"""Called by a session between two images; raises to stop an evaluation that was interrupted."""
+
+
+class Session(Protocol):
+    """A configuration made ready to train on a device."""
+
+    components: Mapping[str, Component]
+    """`weights` is all that evaluation needs; whatever else a resume needs is dropped on completion."""
+    facts: Mapping[str, Json]
+    """Stored with the attempt: parameters, images per split, shared modules, library versions."""
+    splits: tuple[str, ...]
+    """Splits that have images, of `train`, `val` and `test`."""
+
+    def steps(self, epoch: int) -> int:
+        """Optimiser steps in `epoch`."""
+        ...
+
+    def batches(self, epoch: int, first_step: int) -> Iterator[Any]:
+        """The batches of `epoch` from step `first_step` on: a pure function of seed, epoch and step."""
+        ...
+
+    def step(self, batch: Any, position: Position) -> StepReport:
+        """One optimiser step, `position.step` steps of the epoch being done; seeds every generator first."""
+        ...
+
+    def evaluate(self, split: str, tick: Tick) -> Iterator[Evaluation]:
+        """One evaluation per resolution; changes no state that a checkpoint holds."""
+        ...
+
+    def peak_memory_mb(self) -> float | None:
+        """Peak memory of the device, or of this process on a CPU, since the session was opened (MiB)."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Task(Protocol):
+    """One kind of experiment. Everything but `describe` and `open` must work without importing torch."""
+
+    name: ClassVar[str]
+    recipe: ClassVar[int]
+    """Raised whenever the same configuration would give other numbers: part of every run id."""
+    Config: ClassVar[type[RunSettings]]
+    metrics: ClassVar[Sequence[Metric]]
+    """In the order of the report's columns."""
+
+    def absolute(self, config: RunSettings, root: Path) -> RunSettings:
+        """The configuration with every path made absolute, relative ones being under `root`."""
+        ...
+
+    def digests(self, config: RunSettings) -> Mapping[str, str]:
+        """SHA-256 of the small files that decide the result (split lists, weights), for the run id.
+
+        Raises DataError, naming the file and the remedy, if one is missing.
+        """
+        ...
+
+    def slug(self, config: RunSettings) -> str:
+        """A short readable name from the run's own settings: `mem-com-2-lr1e-5`. Need not be unique."""
+        ...
+
+    def check(self, config: RunSettings, cache_dir: Path | None, say: Callable[[str], None]) -> Checked:
+        """Looks at every file that training will read. Raises one DataError that names all bad ones."""
+        ...
+
+    def describe(self, config: RunSettings) -> Description: ...
+
+    def open(self, config: RunSettings, placement: Placement) -> Session: ...
+
+
+def primary_metrics(task: Task) -> Iterable[str]:
+    """The keys that `eval.select.metric` and reports may name."""
+    return (metric.key for metric in task.metrics)
