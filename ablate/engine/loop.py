@@ -1,0 +1,303 @@
+"""The training loop of one run: what to do next, when to save, what to write down.
+
+Its whole state is a position and a `LoopState`; both travel in every checkpoint, so that an interrupted run
+goes on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from ablate.engine.progress import Progress, ProgressFile
+from ablate.engine.stop import StopFlag, Stopped
+from ablate.errors import DivergedError
+from ablate.runs.checkpoint import WEIGHTS, Checkpoints, Manifest
+from ablate.runs.journal import Journal
+from ablate.task import Evaluation, Metric, Position, RunSettings, SelectSettings, Session, StepReport
+
+_SCALARS_EVERY = 5.0
+"""Seconds between two records of step losses; these may lag and are not fsynced."""
+
+
+@dataclass(frozen=True)
+class LoopState:
+    """Sums over the current epoch, and the best epoch so far."""
+
+    total_steps: int = 0
+    images: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    order: str = ""
+    """SHA-256 chained over the names of the samples of this epoch, in order."""
+    best_epoch: int | None = None
+    best_value: float | None = None
+
+    def after(self, report: StepReport, seconds: float) -> LoopState:
+        chained = "\n".join((self.order, *report.samples))
+        return replace(
+            self,
+            total_steps=self.total_steps + 1,
+            images=self.images + report.images,
+            loss_sum=self.loss_sum + report.loss * report.images,
+            seconds=self.seconds + seconds,
+            order=hashlib.sha256(chained.encode()).hexdigest(),
+        )
+
+    def next_epoch(self) -> LoopState:
+        return replace(self, images=0, loss_sum=0.0, seconds=0.0, order="")
+
+
+@dataclass
+class _Pace:
+    """What the ETA is computed from, in this attempt alone."""
+
+    step_seconds: float = 0.0
+    steps: int = 0
+    evaluation_seconds: float | None = None
+
+    def eta(self, steps_left: int, evaluations_left: int) -> float | None:
+        if not self.steps:
+            return None
+        return steps_left * self.step_seconds / self.steps + evaluations_left * (self.evaluation_seconds or 0.0)
+
+
+@dataclass
+class Loop:
+    """Trains a session to its end. `run` returns normally when the run is complete.
+
+    Raises Stopped once a stop was asked for and the state is saved, and whatever the task raises.
+    """
+
+    config: RunSettings
+    metrics: Sequence[Metric]
+    session: Session
+    journal: Journal
+    checkpoints: Checkpoints
+    progress: ProgressFile
+    stop: StopFlag
+    say: Callable[[str], None]
+    earlier: Mapping[tuple[Any, ...], Mapping[str, Any]] = field(default_factory=dict)
+    """What earlier attempts wrote, by `record_key`, to notice an epoch that comes out different."""
+
+    def __post_init__(self) -> None:
+        self.position = Position(0, 1 if self.config.train.epochs else 0, 0)
+        self.state = LoopState()
+        self.manifest: Manifest | None = None
+        self.learning_rate = 0.0
+        self._saved_at = time.monotonic()
+        self._saved_step = 0
+        self._scalars: list[tuple[int, float, float]] = []
+        self._scalars_at = time.monotonic()
+        self._pace = _Pace()
+
+    def restore(self, manifest: Manifest) -> None:
+        """Puts the session and the loop where the checkpoint was taken. Raises CheckpointError."""
+        self.checkpoints.load(manifest, self.session.components)
+        self.position = manifest.position
+        self.state = LoopState(**manifest.loop)
+        self.manifest = manifest
+        self._saved_step = self.state.total_steps
+
+    def run(self) -> None:
+        epochs = self.config.train.epochs
+        while self.position.epoch <= epochs and not self._exhausted():
+            self._epoch()
+        self._finish()
+
+    def _exhausted(self) -> bool:
+        """Whether `train.max_steps` was reached and that epoch is evaluated."""
+        limit = self.config.train.max_steps
+        return limit is not None and self.position.step == 0 and self.state.total_steps >= limit
+
+    def _steps(self) -> int:
+        """Steps of the current epoch, cut short by `train.max_steps`."""
+        steps = self.session.steps(self.position.epoch) if self.position.epoch else 0
+        limit = self.config.train.max_steps
+        return steps if limit is None else min(steps, self.position.step + max(0, limit - self.state.total_steps))
+
+    def _epoch(self) -> None:
+        steps = self._steps()
+        if self.position.step < steps:
+            self._train(steps)
+        evaluations = self._evaluate("val")
+        value = selected_value(evaluations, self.config.select)
+        improved = value is not None and self._improves(value)
+        self._record_epoch()
+        self._record_evaluations(evaluations, self.position.epoch, keep_scores=improved or self._is_last())
+        if improved:
+            self._record_best(value)
+        self.position = Position(self.position.stage, self.position.epoch + 1, 0)
+        self.state = self.state.next_epoch()
+        self._save(improved=improved)
+        self.stop.check()
+
+    def _train(self, steps: int) -> None:
+        begin = time.monotonic()
+        for batch in self.session.batches(self.position.epoch, self.position.step):
+            report = self.session.step(batch, self.position)
+            if not math.isfinite(report.loss):
+                raise DivergedError(
+                    f"the loss is {report.loss} at epoch {self.position.epoch}, step {self.position.step + 1}; "
+                    "a lower train.lr is the usual remedy"
+                )
+            end = time.monotonic()
+            self._after_step(report, end - begin, steps)
+            begin = end
+            if self.position.step >= steps:
+                break
+            if self.stop:
+                self._save()
+                raise Stopped
+            if self._due():
+                self._save()
+                begin = time.monotonic()
+
+    def _after_step(self, report: StepReport, seconds: float, steps: int) -> None:
+        self.state = self.state.after(report, seconds)
+        self.position = replace(self.position, step=self.position.step + 1)
+        self.learning_rate = report.lr
+        self._pace.steps += 1
+        self._pace.step_seconds += seconds
+        self._scalars.append((self.state.total_steps, report.loss, report.lr))
+        if time.monotonic() - self._scalars_at > _SCALARS_EVERY:
+            self._record_scalars()
+        self._show("train", steps, report.loss)
+
+    def _due(self) -> bool:
+        seconds, steps = self.config.train.checkpoint.cadence
+        if steps is not None:
+            return self.state.total_steps - self._saved_step >= steps
+        return seconds is not None and time.monotonic() - self._saved_at >= seconds
+
+    def _save(self, *, improved: bool = False) -> None:
+        self._record_scalars()
+        earlier = self.manifest.best if self.manifest else None
+        self.manifest = self.checkpoints.save(
+            self.position,
+            asdict(self.state),
+            self.journal.seq,
+            self.session.components,
+            best="this" if improved else earlier,
+        )
+        self._saved_at, self._saved_step = time.monotonic(), self.state.total_steps
+
+    def _evaluate(self, split: str, epoch: int | None = None) -> list[Evaluation]:
+        """All resolutions of a split. Saves and raises Stopped if a stop is asked for meanwhile."""
+        if split not in self.session.splits:
+            return []
+        begin = time.monotonic()
+        self._show(f"evaluate {split}", self.position.step, None, now=True)
+        try:
+            evaluations = list(self.session.evaluate(split, self.stop.check))
+        except Stopped:
+            if epoch is None and self.state.total_steps != self._saved_step:
+                self._save()
+            raise
+        self._pace.evaluation_seconds = time.monotonic() - begin
+        return evaluations
+
+    def _is_last(self) -> bool:
+        train = self.config.train
+        reached = train.max_steps is not None and self.state.total_steps >= train.max_steps
+        return reached or self.position.epoch >= train.epochs
+
+    def _record_epoch(self) -> None:
+        state, epoch = self.state, self.position.epoch
+        if state.images:
+            body = {
+                "train_loss": state.loss_sum / state.images,
+                "lr": self.learning_rate,
+                "seconds": state.seconds,
+                "images": state.images,
+                "images_per_second": state.images / state.seconds if state.seconds else None,
+                "peak_memory_mb": self.session.peak_memory_mb(),
+                "order": state.order,
+            }
+            self._record_scalars()
+            self.journal.append("epoch", epoch, self.position.step, body, durable=False)
+            self._compare("epoch", epoch, body)
+
+    def _record_evaluations(self, evaluations: Sequence[Evaluation], epoch: int, *, keep_scores: bool) -> None:
+        for number, evaluation in enumerate(evaluations, start=1):
+            body = asdict(evaluation)
+            if not keep_scores:
+                body["scores"] = []
+            self.journal.append("evaluation", epoch, self.position.step, body, durable=number == len(evaluations))
+            self._compare("evaluation", epoch, body)
+
+    def _compare(self, type_: str, epoch: int, body: Mapping[str, Any]) -> None:
+        """Flags a result that an earlier attempt had different: a free check of determinism."""
+        before = self.earlier.get(record_key(type_, epoch, body))
+        if before is None or comparable(type_, before) == comparable(type_, body):
+            return
+        differs = {"name": "differs", "type": type_, "split": body.get("split"), "resolution": body.get("resolution")}
+        self.journal.append("event", epoch, self.position.step, differs)
+        self.say(f"epoch {epoch}: {type_} differs from what an earlier attempt computed; this run is not bit-identical")
+
+    def _improves(self, value: float) -> bool:
+        """Whether `value` is the best so far under `eval.select`; ties go to the earlier epoch."""
+        best = self.state.best_value
+        if best is None:
+            return True
+        lower = better(self.config.select.metric, self.metrics) == "min"
+        return value < best if lower else value > best
+
+    def _record_best(self, value: float | None) -> None:
+        self.state = replace(self.state, best_epoch=self.position.epoch, best_value=value)
+        body = {"name": "selected", "epoch": self.position.epoch, "value": value}
+        self.journal.append("event", self.position.epoch, self.position.step, body)
+
+    def _finish(self) -> None:
+        """Scores the test split with the last weights and with the best ones."""
+        last, best = self.position.epoch - 1, self.state.best_epoch
+        self._record_evaluations(self._evaluate("test", last), last, keep_scores=True)
+        if self.manifest is not None and best is not None and best != last and "test" in self.session.splits:
+            self.checkpoints.load_best(self.manifest, self.session.components[WEIGHTS])
+            self._record_evaluations(self._evaluate("test", best), best, keep_scores=True)
+        body = {"name": "completed", "best_epoch": best, "last_epoch": last}
+        self.journal.append("event", last, self.position.step, body)
+
+    def _record_scalars(self) -> None:
+        if self._scalars:
+            steps, losses, rates = zip(*self._scalars, strict=True)
+            body = {"name": "scalars", "steps": steps, "loss": losses, "lr": rates}
+            self.journal.append("event", self.position.epoch, self.position.step, body, durable=False)
+        self._scalars = []
+        self._scalars_at = time.monotonic()
+
+    def _show(self, doing: str, steps: int, loss: float | None, *, now: bool = False) -> None:
+        epochs, epoch = self.config.train.epochs, min(self.position.epoch, self.config.train.epochs)
+        left = max(0, steps - self.position.step) + max(0, epochs - epoch) * steps
+        if self.config.train.max_steps is not None:
+            left = min(left, self.config.train.max_steps - self.state.total_steps)
+        rate = self.state.images / self.state.seconds if self.state.seconds else None
+        eta = self._pace.eta(left, 1 + max(0, epochs - epoch))
+        progress = Progress(doing, epoch, epochs, self.position.step, steps, loss, rate, eta, time.time())
+        self.progress.show(progress, now=now)
+
+
+def better(metric: str, metrics: Sequence[Metric]) -> str:
+    """'max' or 'min'; a loss is minimised."""
+    return next((known.better for known in metrics if known.key == metric), "min")
+
+
+def selected_value(evaluations: Sequence[Evaluation], select: SelectSettings) -> float | None:
+    for evaluation in evaluations:
+        if (evaluation.split, evaluation.resolution) == (select.split, select.resolution):
+            return evaluation.loss if select.metric == "loss" else evaluation.metrics.get(select.metric)
+    return None
+
+
+def record_key(type_: str, epoch: int, body: Mapping[str, Any]) -> tuple[Any, ...]:
+    return type_, epoch, body.get("split"), body.get("resolution")
+
+
+def comparable(type_: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a record that must come out the same when it is computed again."""
+    keys = ("train_loss", "images", "order") if type_ == "epoch" else ("metrics", "loss", "images", "skipped")
+    return {key: body.get(key) for key in keys}

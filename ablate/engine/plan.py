@@ -1,0 +1,107 @@
+"""What `ablate run` would do with each cell, and why."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from ablate.errors import RecordError
+from ablate.runs import directory, lease, states
+from ablate.runs.checkpoint import Checkpoints, Manifest
+from ablate.runs.directory import RunConfig, RunIdentity
+from ablate.runs.paths import RunPaths, RunsDir
+from ablate.runs.states import Reason, State
+from ablate.study import Cell, Identity, identify
+from ablate.task import RunSettings, Task
+
+
+class Action(StrEnum):
+    """What happens to a cell."""
+
+    DONE = "done"
+    NEW = "new"
+    RESUME = "resume"
+    RETRY = "retry"
+    FAILED = "failed"
+    HELD = "held"
+
+    @property
+    def trains(self) -> bool:
+        return self in (Action.NEW, Action.RESUME, Action.RETRY)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell, the run it stands for, and what will be done about it."""
+
+    cell: Cell
+    identity: Identity
+    paths: RunPaths
+    action: Action
+    why: str
+
+
+def plan(cells: Sequence[Cell], task: Task, runs: RunsDir) -> list[Planned]:
+    """Looks at the run directory of every cell; writes nothing.
+
+    Raises DataError if a file that is part of a run's identity is missing.
+    """
+    planned = []
+    for cell in cells:
+        identity = identify(task, cell.config)
+        paths = runs.run(identity.name)
+        action, why = decide(paths)
+        planned.append(Planned(cell, identity, paths, action, why))
+    return planned
+
+
+def decide(paths: RunPaths) -> tuple[Action, str]:
+    """What to do with one run, and why."""
+    if not paths.identity.exists():
+        return Action.NEW, "never started"
+    status = states.status(paths)
+    if status.state is State.COMPLETE:
+        return Action.DONE, "complete"
+    if status.state is State.RUNNING:
+        return Action.HELD, f"held by {lease.holder(paths.lease) or 'another process'}"
+    if status.state is State.FAILED:
+        message = (status.message or "").partition("\n")[0]
+        if status.reason is Reason.DIVERGED:
+            return Action.FAILED, f"diverged: {message}; the same run would diverge again, `ablate resume` tries anyway"
+        return Action.RETRY, f"failed ({status.reason}): {message}"
+    position = _resume_position(paths)
+    if status.state is State.PAUSED:
+        where = f"from epoch {position.epoch}, step {position.step}" if position else "from the start"
+        return Action.RESUME, f"{where} ({status.reason}: {status.message})"
+    return (Action.RESUME, "checkpoint found") if position else (Action.NEW, "queued")
+
+
+def _resume_position(paths: RunPaths) -> Any:
+    for path in Checkpoints(paths.checkpoints).manifests():
+        try:
+            return Manifest.read(path).position
+        except (OSError, RecordError):
+            continue
+    return None
+
+
+def run_config(config: RunSettings, command: Sequence[str], wandb: Mapping[str, Any]) -> RunConfig:
+    return RunConfig(config.model_dump(mode="json"), shlex.join(command), dict(wandb))
+
+
+def create(planned: Planned, runs: RunsDir, task: Task, config: RunConfig) -> RunPaths:
+    """Makes the directory of a planned run, or brings its configuration up to date."""
+    identity = RunIdentity(
+        run_id=planned.identity.run_id,
+        hash=planned.identity.hash,
+        name=planned.identity.name,
+        task=task.name,
+        recipe=task.recipe,
+        settings=dict(planned.identity.settings),
+        digests=dict(planned.identity.digests),
+        created=0.0,
+    )
+    return directory.ensure_run(runs, identity, config)

@@ -1,0 +1,56 @@
+"""Where a running run stands, for whoever watches: a small file that may lag and may be absent."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ablate.errors import RecordError
+from ablate.runs import files
+
+_INTERVAL = 0.3
+"""Seconds between two writes."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`eta` is in seconds, as of `wall`; `doing` is 'train', 'evaluate val', …"""
+
+    doing: str
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float | None
+    images_per_second: float | None
+    eta: float | None
+    wall: float
+
+
+def read_progress(path: Path) -> Progress | None:
+    try:
+        return Progress(**files.read_json(path))
+    except (OSError, RecordError, TypeError):
+        return None
+
+
+class ProgressFile:
+    """Writes at most every 0.3 s, and never fails a run."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._next = 0.0
+
+    def show(self, progress: Progress, *, now: bool = False) -> None:
+        if not now and time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + _INTERVAL
+        try:
+            files.write_lagging(self._path, json.dumps(asdict(progress)).encode())
+        except OSError:
+            self._next = time.monotonic() + 10  # a full disk stops the run where it matters, not here
+
+    def remove(self) -> None:
+        self._path.unlink(missing_ok=True)

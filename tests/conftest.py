@@ -1,0 +1,24 @@
+"""Fixtures for all tests: the toy task, installed as a third-party package is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+TOY = Path(__file__).parent / "toy"
+REPOSITORY = Path(__file__).parent.parent
+
+sys.path.insert(0, str(TOY))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(TOY), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of reference results and KITTI frames beside the checkout; most users have none."""
+    folder = REPOSITORY.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs the folder `shared` beside the checkout (reference results and KITTI frames, not shipped)")
+    return folder
