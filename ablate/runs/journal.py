@@ -56,10 +56,8 @@ def encode(record: Record) -> bytes:
 
 def decode(line: bytes) -> Record:
     """Raises ValueError if the checksum or the fields are not those of a record."""
-    if len(line) < 11 or line[8:9] != b" " or not line.endswith(b"\n"):
-        raise ValueError("not a journal line")
     text = line[9:-1]
-    if int(line[:8], 16) != zlib.crc32(text):
+    if line[:9] != b"%08x " % zlib.crc32(text) or not line.endswith(b"\n"):
         raise ValueError("checksum differs")
     value = json.loads(text)
     if value.get("v") != VERSION:
