@@ -49,13 +49,13 @@ def plan(cells: Sequence[Cell], task: Task, runs: RunsDir) -> list[Planned]:
 
     Raises DataError if a file that is part of a run's identity is missing.
     """
-    planned = []
+    planned: dict[str, Planned] = {}
     for cell in cells:
         identity = identify(task, cell.config)
-        paths = runs.run(identity.name)
-        action, why = decide(paths)
-        planned.append(Planned(cell, identity, paths, action, why))
-    return planned
+        if identity.run_id not in planned:  # two paths to the same weights make one run
+            paths = runs.run(identity.name)
+            planned[identity.run_id] = Planned(cell, identity, paths, *decide(paths))
+    return list(planned.values())
 
 
 def decide(paths: RunPaths) -> tuple[Action, str]:

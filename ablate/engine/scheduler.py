@@ -25,6 +25,8 @@ from ablate.runs.states import Outcome, Reason, State
 _POLL = 0.1
 _INGEST_EVERY = 1.0
 _LOG_TAIL = 2000
+_MIRROR_PATIENCE = 20.0
+"""Seconds that `ablate run` waits at its end for wandb."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Job:
     threads: int
     cache_dir: Path
     from_scratch: bool = False
+    mirrored: bool = False
+    """Whether wandb gets a copy."""
 
     def assignment(self) -> Assignment:
         return Assignment(self.paths.root, self.device, self.threads, self.cache_dir, self.from_scratch)
@@ -57,6 +61,7 @@ class Watch:
     running: Callable[[Sequence[tuple[Job, Progress | None]], int], None] = lambda active, waiting: None
     ended: Callable[[Ended], None] = lambda ended: None
     journals_grew: Callable[[], None] = lambda: None
+    warn: Callable[[str], None] = lambda text: None
 
 
 @dataclass
@@ -74,6 +79,7 @@ class Scheduler:
     stop: StopFlag
     _active: list[_Worker] = field(default_factory=list)
     _ended: list[Ended] = field(default_factory=list)
+    _mirrors: list[_Worker] = field(default_factory=list)
     _forwarded: bool = False
     _ingested_at: float = 0.0
 
@@ -93,16 +99,27 @@ class Scheduler:
             for worker in self._active:  # only if this process itself failed
                 worker.process.terminate()
         self.watch.journals_grew()
+        self._wait_for_mirrors()
         return self._ended
 
     def _start(self, job: Job) -> None:
-        command = [sys.executable, "-m", "ablate.engine.worker", *job.assignment().arguments()]
-        with job.paths.log.open("ab") as log:
-            # A session of its own: Ctrl-C reaches the coordinator alone, which passes it on.
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
+        process = _spawn("ablate.engine.worker", job.assignment().arguments(), job.paths.log)
         self._active.append(_Worker(job, process))
+        if job.mirrored:
+            arguments = [str(job.paths.root), "--pid", str(process.pid)]
+            self._mirrors.append(_Worker(job, _spawn("ablate.engine.mirror", arguments, job.paths.mirror_log)))
+
+    def _wait_for_mirrors(self) -> None:
+        """Gives wandb a moment to finish. What it does not get now, the next attempt or nobody sends: no run waits."""
+        deadline = time.monotonic() + _MIRROR_PATIENCE
+        for mirror in self._mirrors:
+            try:
+                code = mirror.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                self.watch.warn(f"wandb is still busy with {mirror.job.paths.name}; it goes on in the background")
+            else:
+                if code:
+                    self.watch.warn(f"wandb has no copy of {mirror.job.paths.name}; why: {mirror.job.paths.mirror_log}")
 
     def _reap(self) -> None:
         for worker in [worker for worker in self._active if worker.process.poll() is not None]:
@@ -128,6 +145,15 @@ class Scheduler:
         if time.monotonic() - self._ingested_at > _INGEST_EVERY:
             self.watch.journals_grew()
             self._ingested_at = time.monotonic()
+
+
+def _spawn(module: str, arguments: list[str], log_file: Path) -> subprocess.Popen[bytes]:
+    """A module as a process that writes to a log, in a session of its own: Ctrl-C reaches the coordinator alone."""
+    command = [sys.executable, "-m", module, *arguments]
+    with log_file.open("ab") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
 
 
 def _how_it_ended(job: Job, code: int) -> Ended:

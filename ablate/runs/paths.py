@@ -53,6 +53,10 @@ class RunPaths:
         """How far the wandb mirror has come."""
         return self.root / "wandb.json"
 
+    @property
+    def mirror_log(self) -> Path:
+        return self.root / "wandb.log"
+
 
 @dataclass(frozen=True)
 class RunsDir:

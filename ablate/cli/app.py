@@ -1,0 +1,48 @@
+"""The `ablate` command: what it offers, in the order in which a study is worked on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ablate.cli import data, database, reports, runs, studies
+
+app = typer.Typer(
+    name="ablate",
+    help="Ablation studies of depth transformers: declare a grid, train it resumably, report it honestly.",
+    epilog="Start with: ablate data sample data/sample, then ablate run studies/quickstart.yaml",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import ablate
+
+        typer.echo(f"ablate {ablate.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    return
+
+
+app.command()(studies.plan)
+app.command()(studies.run)
+app.command()(runs.resume)
+app.command()(runs.status)
+app.command()(runs.ls)
+app.command()(runs.show)
+app.command()(reports.report)
+app.command()(studies.schema)
+app.add_typer(data.app, name="data")
+app.add_typer(database.app, name="db")

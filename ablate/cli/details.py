@@ -1,0 +1,164 @@
+"""How `ablate show RUN` looks."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ablate.cli.listing import coloured, print_table, runs_data
+from ablate.results.open import Results
+from ablate.results.records import AttemptRow, EpochRow, EvaluationRow, RunRow
+
+
+@dataclass(frozen=True)
+class Details:
+    """All that is known of a run."""
+
+    run: RunRow
+    studies: tuple[str, ...]
+    attempts: tuple[AttemptRow, ...]
+    epochs: tuple[EpochRow, ...]
+    evaluations: tuple[EvaluationRow, ...]
+    notes: tuple[str, ...]
+    files: tuple[tuple[str, int], ...]
+
+    def as_data(self) -> dict[str, Any]:
+        return {
+            **runs_data([self.run])[0],
+            "studies": list(self.studies),
+            "configuration": dict(self.run.configuration),
+            "attempts": [vars(attempt) for attempt in self.attempts],
+            "epochs": [vars(epoch) for epoch in self.epochs],
+            "evaluations": [vars(evaluation) for evaluation in self.evaluations],
+            "notes": list(self.notes),
+            "files": dict(self.files),
+        }
+
+
+def gather(results: Results, run: RunRow) -> Details:
+    rows = results.runs(run_id=run.run_id)
+    return Details(
+        run=run,
+        studies=tuple(row.study for row in rows if row.study),
+        attempts=results.attempts(run.run_id),
+        epochs=results.epochs(run.run_id),
+        evaluations=results.evaluations(run.run_id),
+        notes=_notes(results, run.run_id),
+        files=_files(run.directory),
+    )
+
+
+def _notes(results: Results, run_id: str) -> tuple[str, ...]:
+    """What the events say that a reader of the numbers must know."""
+    notes: dict[str, None] = {}
+    for event in results.events(run_id):
+        if event.name == "checked":
+            notes.update(dict.fromkeys(event.body.get("notes", ())))
+        elif event.name == "differs":
+            where = " ".join(str(event.body[key]) for key in ("type", "split", "resolution") if event.body.get(key))
+            notes[f"epoch {event.epoch}: {where} came out different when it was computed again"] = None
+    return tuple(notes)
+
+
+def _files(folder: Path | None) -> tuple[tuple[str, int], ...]:
+    if folder is None or not folder.is_dir():
+        return ()
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return tuple((str(path.relative_to(folder)), path.stat().st_size) for path in found)
+
+
+def show_details(details: Details) -> None:
+    run = details.run
+    console = Console(highlight=False, soft_wrap=True)
+    reason = f" ({run.reason}: {escape(run.message or '')})" if run.reason else ""
+    console.print(f"[bold]{escape(run.name)}[/]  {coloured(run.status)}{reason}")
+    console.print(f"studies      {escape(', '.join(details.studies) or 'none')}")
+    console.print(f"hash         {run.hash}")
+    console.print(f"directory    {escape(str(run.directory))}")
+    console.print(f"made by      {escape(run.command or '')}")
+    for note in details.notes:
+        console.print(f"note         {escape(note)}")
+    console.print("\n[bold]Configuration[/] (settings that differ from the defaults are marked *)")
+    for key, value in flat(run.configuration).items():
+        mark = "*" if key in run.settings else " "
+        console.print(f" {mark} {escape(key)}: {escape(json.dumps(value))}")
+    _show_attempts(console, details.attempts)
+    _show_epochs(console, details.epochs)
+    _show_evaluations(console, details.evaluations)
+    console.print("\n[bold]Files[/]")
+    for name, size in details.files:
+        console.print(f"{size:>14,}  {escape(name)}")
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'train': {'lr': 0.1}} -> {'train.lr': 0.1}."""
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            found |= flat(inner, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = inner
+    return found
+
+
+def _show_attempts(console: Console, attempts: Sequence[AttemptRow]) -> None:
+    console.print("\n[bold]Attempts[/]")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("#", "began", "host", "device", "threads", "from", "versions", "commit", "command"):
+        table.add_column(column, overflow="fold")
+    for attempt in attempts:
+        start = attempt.resumed_from
+        git = attempt.git or {}
+        table.add_row(
+            str(attempt.attempt),
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(attempt.wall)),
+            escape(str(attempt.host)),
+            escape(str(attempt.device)),
+            str(attempt.threads),
+            f"epoch {start['epoch']}, step {start['step']}" if start else "the start",
+            escape(" ".join(f"{name} {version}" for name, version in (attempt.versions or {}).items())),
+            escape(str(git.get("commit") or "")[:10] + ("+edits" if git.get("dirty") else "")),
+            escape(attempt.command or ""),
+        )
+    print_table(table)
+
+
+def _show_epochs(console: Console, epochs: Sequence[EpochRow]) -> None:
+    console.print("\n[bold]Epochs[/]")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("epoch", "train loss", "lr", "seconds", "images/s", "peak memory (MiB)"):
+        table.add_column(column, justify="right")
+    for row in epochs:
+        table.add_row(
+            str(row.epoch),
+            _number(row.train_loss, 5),
+            f"{row.lr:g}" if row.lr is not None else "",
+            _number(row.seconds, 1),
+            _number(row.images_per_second, 1),
+            _number(row.peak_memory_mb, 0),
+        )
+    print_table(table)
+
+
+def _show_evaluations(console: Console, evaluations: Sequence[EvaluationRow]) -> None:
+    console.print("\n[bold]Evaluations[/]")
+    metrics = list(dict.fromkeys(key for row in evaluations for key in row.metrics))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("epoch", "split", "resolution", *metrics, "loss", "images"):
+        table.add_column(column, justify="left" if column in ("split", "resolution") else "right")
+    for row in evaluations:
+        numbers = [_number(row.metrics.get(key), 3) for key in metrics]
+        table.add_row(str(row.epoch), row.split, row.resolution, *numbers, _number(row.loss, 4), str(row.images))
+    print_table(table)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

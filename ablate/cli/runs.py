@@ -1,0 +1,99 @@
+"""`ablate resume`, `status`, `ls` and `show`: commands about runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ablate.cli import options
+from ablate.cli.options import DEFAULT_DB, DEFAULT_RUNS
+from ablate.cli.studies import command_line
+
+
+def resume(
+    run: options.Run,
+    db: options.Db = DEFAULT_DB,
+    runs_dir: options.Runs = DEFAULT_RUNS,
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    settings: options.Set = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Drop the checkpoints and train from the first step again.")
+    ] = False,
+) -> None:
+    """Go on with one run from its last checkpoint, bit for bit; also one that failed.
+
+    Example: ablate resume k3v9
+    """
+    from ablate.cli.training import go_on
+    from ablate.engine.launch import Where
+    from ablate.runs.directory import find_run
+    from ablate.runs.paths import RunsDir
+
+    folder = RunsDir(runs_dir)
+    where = Where(folder, device, 1, threads, from_scratch)
+    raise typer.Exit(go_on(find_run(folder, run), where, db, settings or [], command_line()))
+
+
+def status(db: options.Db = DEFAULT_DB, runs_dir: options.Runs = DEFAULT_RUNS, as_json: options.Json = False) -> None:
+    """How far each study has come, and what is running now.
+
+    Example: ablate status --json
+    """
+    from ablate.cli.console import emit, say
+    from ablate.cli.listing import show_status, status_data
+    from ablate.results.open import open_results
+
+    with open_results(db, runs_dir) as results:
+        rows = results.runs()
+        say(results.freshness)
+    if as_json:
+        emit(json.dumps(status_data(rows), indent=1))
+    else:
+        show_status(rows)
+
+
+def ls(db: options.Db = DEFAULT_DB, runs_dir: options.Runs = DEFAULT_RUNS, as_json: options.Json = False) -> None:
+    """All runs, one a line.
+
+    Example: ablate ls --json
+    """
+    from ablate.cli.console import emit, say
+    from ablate.cli.listing import runs_data, show_runs
+    from ablate.results.open import open_results
+
+    with open_results(db, runs_dir) as results:
+        rows = results.runs()
+        say(results.freshness)
+    if as_json:
+        emit(json.dumps(runs_data(rows), indent=1))
+    else:
+        show_runs(rows)
+
+
+def show(
+    run: options.Run,
+    db: options.Db = DEFAULT_DB,
+    runs_dir: options.Runs = DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> None:
+    """All about one run: configuration, attempts, metrics of every epoch, files, and the command that made it.
+
+    Example: ablate show k3v9
+    """
+    from ablate.cli.console import emit
+    from ablate.cli.details import gather, show_details
+    from ablate.results.open import open_results
+
+    with open_results(db, runs_dir) as results:
+        details = gather(results, results.resolve(run))
+    if as_json:
+        emit(json.dumps(details.as_data(), indent=1))
+    else:
+        show_details(details)
+
+
+_ = Path  # typer reads the annotations of the shared options here

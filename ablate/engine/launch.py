@@ -1,0 +1,157 @@
+"""From a study, or one run, to jobs: load, plan, check the data, make directories, train."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ablate.engine import plan as planning
+from ablate.engine.environment import default_threads
+from ablate.engine.plan import Planned
+from ablate.engine.scheduler import Ended, Job, Scheduler, Watch
+from ablate.engine.stop import StopFlag
+from ablate.engine.tasks import Tasks, find_task
+from ablate.errors import HeldError, UsageError
+from ablate.runs import directory, files, lease, states
+from ablate.runs.directory import RunConfig
+from ablate.runs.lease import Lease
+from ablate.runs.paths import RunPaths, RunsDir
+from ablate.runs.states import State
+from ablate.study import Study, expand, identify, load_study, select
+from ablate.study.overrides import with_settings
+from ablate.study.record import StudyRecord, merge, record
+from ablate.task import RunSettings, Task
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where runs are kept, and how the ones of this invocation are placed."""
+
+    runs: RunsDir
+    device: str = "cpu"
+    workers: int = 1
+    threads: int | None = None
+    from_scratch: bool = False
+
+    def job(self, paths: RunPaths, wandb: Mapping[str, Any]) -> Job:
+        threads = self.threads or default_threads(self.workers)
+        mirrored = wandb.get("mode", "disabled") != "disabled"
+        return Job(paths, self.device, threads, self.runs.cache.absolute(), self.from_scratch, mirrored)
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """A study, what it expands to, and what would be done with each cell."""
+
+    study: Study
+    task: Task
+    cells: tuple[Planned, ...]
+    """All cells of the study."""
+    chosen: tuple[Planned, ...]
+    """The ones that `--only` leaves."""
+
+    @property
+    def to_train(self) -> list[Planned]:
+        return [planned for planned in self.chosen if planned.action.trains]
+
+
+def plan_study(
+    path: Path, runs: RunsDir, overrides: Sequence[str] = (), only: Sequence[str] = (), max_cells: int = 100_000
+) -> StudyPlan:
+    """Reads a study and looks at its runs; writes nothing. Raises StudyError, DataError."""
+    tasks = Tasks()
+    study = load_study(path, tasks, overrides)
+    task = tasks[study.task]
+    here = Path.cwd()
+    cells = [replace(cell, config=task.absolute(cell.config, here)) for cell in expand(study, task, max_cells)]
+    wanted = {cell.position for cell in select(cells, only)}
+    planned = tuple(planning.plan(cells, task, runs))
+    return StudyPlan(study, task, planned, tuple(item for item in planned if item.cell.position in wanted))
+
+
+def check_data(task: Task, planned: Sequence[Planned], cache: Path, say: Say) -> None:
+    """Looks at every file that the runs will read. Raises DataError before anything is written."""
+    for item in planned:
+        for note in task.check(item.cell.config, cache, say).notes:
+            say(note)
+
+
+def train_study(
+    plan: StudyPlan, where: Where, command: Sequence[str], watch: Watch, stop: StopFlag, say: Say
+) -> list[Ended]:
+    """Trains what is left of a study. Raises HeldError if another process is at it, DataError."""
+    with hold_study(where.runs, plan.study.study):
+        if not plan.to_train:
+            record_study(plan, where.runs)
+            return []
+        check_data(plan.task, plan.to_train, where.runs.cache.absolute(), say)
+        record_study(plan, where.runs)
+        mirror = {"project": plan.study.study, "group": plan.study.study}
+        mirror |= plan.study.wandb.model_dump(mode="json", exclude_none=True)
+        jobs = []
+        for item in plan.to_train:
+            config = planning.run_config(item.cell.config, command, mirror)
+            jobs.append(where.job(planning.create(item, where.runs, plan.task, config), mirror))
+        return Scheduler(where.workers, watch, stop).run(jobs)
+
+
+def hold_study(runs: RunsDir, study: str) -> Lease:
+    """The study's lease. Raises HeldError, naming who holds it."""
+    files.make_folder(runs.studies)
+    return Lease.acquire(runs.study_lease(study), f"study {study}")
+
+
+def record_study(plan: StudyPlan, runs: RunsDir) -> None:
+    """Writes down which runs the study holds; runs that an earlier version of it held stay in the record."""
+    path = runs.study(plan.study.study)
+    before = StudyRecord.from_json(files.read_plain(path), str(path)) if path.exists() else None
+    declared = record(plan.study, [(item.cell, item.identity) for item in plan.cells], time.time())
+    files.write_atomic(path, merge(before, declared).to_json().encode())
+
+
+def resume_run(
+    paths: RunPaths,
+    where: Where,
+    overrides: Sequence[str],
+    command: Sequence[str],
+    watch: Watch,
+    stop: StopFlag,
+    say: Say,
+) -> list[Ended]:
+    """Goes on with one run.
+
+    Raises HeldError if another process is at it, DataError if its data is missing or damaged, UsageError if an
+    override would make it another run.
+    """
+    if holder := lease.holder(paths.lease):
+        raise HeldError(f"run {paths.name} is held by {holder}; wait for it, or stop it")
+    if states.status(paths).state is State.COMPLETE and not where.from_scratch:
+        say(f"{paths.name}: complete, nothing left to do")
+        return []
+    stored = directory.read_config(paths)
+    config, task = _settings(paths, stored, overrides)
+    for note in task.check(config, where.runs.cache.absolute(), say).notes:
+        say(note)
+    directory.write_config(paths, planning.run_config(config, command, stored.wandb))
+    return Scheduler(1, watch, stop).run([where.job(paths, stored.wandb)])
+
+
+def _settings(paths: RunPaths, stored: RunConfig, overrides: Sequence[str]) -> tuple[RunSettings, Task]:
+    """The configuration of a run with paths, cadences and the like changed, and nothing that decides its results."""
+    identity = directory.read_identity(paths)
+    task = find_task(identity.task)
+    config = task.absolute(with_settings(task.Config, stored.config, overrides), Path.cwd())
+    now = identify(task, config)
+    if now.settings != identity.settings:
+        changed = sorted(
+            key for key in {*now.settings, *identity.settings} if now.settings.get(key) != identity.settings.get(key)
+        )
+        raise UsageError(
+            f"{paths.name}: another {', '.join(changed)} would make it another run; change the study instead, and `ablate run` it"
+        )
+    return config, task

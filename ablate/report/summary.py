@@ -1,0 +1,173 @@
+"""The numbers of a report: one row per run, all from one checkpoint. No rendering here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ablate.errors import UsageError
+from ablate.results.open import Results
+from ablate.results.records import CellRow, EvaluationRow, RunRow, State, StudyRow
+from ablate.task import Metric, SelectSettings
+
+Checkpoint = Literal["selected", "last"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One checkpoint on one split at one resolution: means over `images` images."""
+
+    checkpoint: Checkpoint
+    epoch: int
+    split: str
+    resolution: str
+    metrics: Mapping[str, float | None]
+    loss: float | None
+    images: int
+    skipped: int
+    protocol: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One row. `settings` are those of the study's axes that the run has."""
+
+    run_id: str
+    name: str
+    settings: Mapping[str, Any]
+    seed: int | None
+    baseline: str | None
+    status: State
+    reason: str | None
+    message: str | None
+    selected_epoch: int | None
+    last_epoch: int | None
+    planned_epochs: int | None
+    scores: tuple[Score, ...]
+
+    def score(self, checkpoint: Checkpoint, resolution: str) -> Score | None:
+        return next((s for s in self.scores if (s.checkpoint, s.resolution) == (checkpoint, resolution)), None)
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """The runs of a study in the order of its cells; `study` is None for runs that no study holds."""
+
+    study: str | None
+    task: str | None
+    file: str | None
+    axes: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    select: SelectSettings | None
+    runs: tuple[RunSummary, ...]
+    notes: tuple[str, ...] = ()
+
+
+def summarise(
+    results: Results, study: str | None, metrics: Sequence[Metric], select: SelectSettings | None = None
+) -> list[StudySummary]:
+    """Summaries of one study, or of all and of the runs outside any.
+
+    Each run is reported from the epoch that it selected itself while training; `select` (by default what the
+    study declares) decides only for runs that have selected none. Raises UsageError for an unknown study.
+    """
+    studies = {row.study: row for row in results.studies()}
+    if study is not None and study not in studies:
+        known = ", ".join(sorted(studies)) or "none yet"
+        raise UsageError(f"no study called {study!r} has been run here; known: {known}")
+    names = list(studies) if study is None else [study]
+    summaries = [_study(results, studies[name], tuple(metrics), select) for name in names]
+    if study is None:
+        loose = [run for run in results.runs() if run.study is None]
+        if loose:
+            rows = _rows(results, loose, {}, tuple(metrics), select)
+            summaries.append(StudySummary(None, None, None, (), tuple(metrics), select, rows))
+    return summaries
+
+
+def _study(
+    results: Results, study: StudyRow, metrics: tuple[Metric, ...], select: SelectSettings | None
+) -> StudySummary:
+    select = select or _declared(study)
+    cells = {cell.run_id: cell for cell in results.cells(study.study)}
+    everything = results.runs(study.study)
+    runs = [run for run in everything if run.run_id in cells]
+    notes = []
+    if older := len(everything) - len(runs):
+        notes.append(f"{older} run{'s' * (older > 1)} of earlier versions of this study not shown")
+    rows = _rows(results, runs, cells, metrics, select)
+    return StudySummary(
+        study.study, study.task, study.file, tuple(study.axes), metrics, select, rows, tuple(notes)
+    )  # fmt: skip
+
+
+def _declared(study: StudyRow) -> SelectSettings | None:
+    return SelectSettings(**study.select) if study.select.get("metric") and study.select.get("resolution") else None
+
+
+def _rows(
+    results: Results,
+    runs: Sequence[RunRow],
+    cells: Mapping[str, CellRow],
+    metrics: tuple[Metric, ...],
+    select: SelectSettings | None,
+) -> tuple[RunSummary, ...]:
+    kept: dict[str, list[EvaluationRow]] = {run.run_id: [] for run in runs}
+    for row in results.kept_evaluations(list(kept)):
+        kept[row.run_id].append(row)
+    summaries = []
+    for run in runs:
+        rows = kept[run.run_id]
+        selected = run.selected_epoch
+        if selected is None and rows and select is not None:
+            rows = list(results.evaluations(run.run_id))
+            selected = best_epoch(rows, select, metrics)
+        summaries.append(_row(run, cells.get(run.run_id), rows, selected))
+    return tuple(summaries)
+
+
+def best_epoch(rows: Sequence[EvaluationRow], select: SelectSettings, metrics: Sequence[Metric]) -> int | None:
+    """The epoch whose `select.metric` is best; of equals the earliest; None if no epoch has that number."""
+    highest = any(metric.key == select.metric and metric.better == "max" for metric in metrics)
+    candidates = []
+    for row in rows:
+        if (row.split, row.resolution) == (select.split, select.resolution):
+            value = row.loss if select.metric == "loss" else row.metrics.get(select.metric)
+            if value is not None:
+                candidates.append((-value if highest else value, row.epoch))
+    return min(candidates)[1] if candidates else None
+
+
+def _row(run: RunRow, cell: CellRow | None, rows: Sequence[EvaluationRow], selected: int | None) -> RunSummary:
+    last = max((row.epoch for row in rows), default=None)
+    scores = [*_scores("selected", rows, selected), *_scores("last", rows, last)]
+    train = run.configuration.get("train")
+    planned = train.get("epochs") if isinstance(train, dict) else None
+    return RunSummary(
+        run_id=run.run_id,
+        name=run.name,
+        settings=cell.settings if cell else {},
+        seed=cell.seed if cell else run.configuration.get("seed"),
+        baseline=cell.baseline if cell else None,
+        status=run.status,
+        reason=None if run.reason is None else str(run.reason),
+        message=run.message,
+        selected_epoch=selected,
+        last_epoch=last if last is not None else run.last_epoch,
+        planned_epochs=planned if isinstance(planned, int) else None,
+        scores=tuple(scores),
+    )
+
+
+def _scores(checkpoint: Checkpoint, rows: Sequence[EvaluationRow], epoch: int | None) -> list[Score]:
+    """All from one split: `test` if that checkpoint was tested, else what it was validated on."""
+    of_epoch = [row for row in rows if row.epoch == epoch]
+    splits = {row.split for row in of_epoch}
+    split = next((name for name in ("test", "val") if name in splits), min(splits, default=None))
+    return [_score(checkpoint, row) for row in of_epoch if row.split == split]
+
+
+def _score(checkpoint: Checkpoint, row: EvaluationRow) -> Score:
+    counts = (row.loss, row.images, row.skipped)
+    return Score(checkpoint, row.epoch, row.split, row.resolution, row.metrics, *counts, row.protocol)

@@ -1,0 +1,81 @@
+"""The SQL that stores what study files declared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from ablate.errors import RecordError
+from ablate.results.scan import stamp
+from ablate.runs import files
+from ablate.runs.paths import RunsDir
+
+_CELLS = json.dumps(
+    [{"run_id": "VARCHAR", "name": "VARCHAR", "position": "INTEGER", "settings": "JSON", "seed": "BIGINT",
+      "baseline": "VARCHAR", "current": "BOOLEAN"}]
+)  # fmt: skip
+
+
+def take_in(connection: duckdb.DuckDBPyConnection, runs_dir: RunsDir, root: str) -> list[str]:
+    """Brings all studies of `runs_dir` up to date; returns what is wrong with those that cannot be read."""
+    known: dict[str, tuple[int, str]] = {
+        study: (revision, seen)
+        for study, revision, seen in connection.execute(
+            "SELECT study, revision, stamp FROM base.study_files WHERE present AND root = ?", [root]
+        ).fetchall()
+    }
+    problems = []
+    found = {path.stem: path for path in sorted(runs_dir.studies.glob("*.json"))} if runs_dir.studies.is_dir() else {}
+    for study, path in found.items():
+        seen = stamp(path)
+        if study in known and known[study][1] == seen:
+            continue
+        try:
+            _store(connection, root, study, path, seen)
+        except (RecordError, OSError) as error:
+            problems.append(str(error))
+    for study in known.keys() - found.keys():
+        connection.execute("UPDATE base.study_files SET present = false WHERE root = ? AND study = ?", [root, study])
+    return problems
+
+
+def _store(connection: duckdb.DuckDBPyConnection, root: str, study: str, path: Path, seen: str) -> None:
+    record = files.read_json(path)
+    try:
+        row = _row(record)
+    except KeyError as error:
+        raise RecordError(f"{path}: lacks {error}") from error
+    connection.begin()
+    try:
+        newest = connection.execute(
+            "SELECT coalesce(max(revision), 0) + 1 FROM base.studies WHERE root = ? AND study = ?", [root, study]
+        ).fetchone()
+        key = [root, study, newest[0] if newest else 1]
+        connection.execute(f"INSERT INTO base.studies VALUES (?, ?, ?, {', '.join('?' * len(row))})", [*key, *row])
+        connection.execute(
+            "INSERT INTO base.cells SELECT ?, ?, ?, c.run_id, c.name, c.position, c.settings, c.seed, c.baseline, "
+            f"c.current FROM (SELECT unnest(from_json(?, '{_CELLS}')) AS c)",
+            [*key, json.dumps(record["cells"], ensure_ascii=False)],
+        )
+        connection.execute("DELETE FROM base.study_files WHERE root = ? AND study = ?", [root, study])
+        connection.execute("INSERT INTO base.study_files VALUES (?, ?, ?, ?, true)", [*key, seen])
+    except BaseException as error:
+        connection.rollback()
+        if isinstance(error, (duckdb.DataError, duckdb.ProgrammingError)):
+            first = str(error).partition("\n")[0]
+            raise RecordError(f"{path}: cannot be stored ({first})") from error
+        raise
+    connection.commit()
+
+
+def _row(record: dict[str, Any]) -> list[object]:
+    def text(key: str) -> str:
+        return json.dumps(record[key], ensure_ascii=False)
+
+    return [
+        record["task"], record["file"], record["text"], text("overrides"), text("select"), record["declared"],
+        text("axes"), text("wandb"),
+    ]  # fmt: skip

@@ -1,0 +1,107 @@
+"""Tables and views of schema 1.
+
+Tables live in the schema `base`, are only ever added to (but `base.sources` and `base.study_files`, which
+say how far ingest has come), and are keyed with attempt and sequence number. A *source* is one run directory
+as ingest met it: a run that was removed and made anew, or restored from a backup, is a new source, and the rows of
+the old one are no longer shown. Views live in `main`, are public and documented in docs/results.md.
+"""
+
+from __future__ import annotations
+
+METRICS = ("d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10")
+"""The columns that the public views have. `metrics` in the tables holds whatever a task measures."""
+
+TABLES = (
+    "CREATE SCHEMA IF NOT EXISTS base",
+    "CREATE TABLE base.migrations (version INTEGER, name VARCHAR, applied DOUBLE)",
+    """CREATE TABLE base.sources (
+        source BIGINT, root VARCHAR, directory VARCHAR, run_id VARCHAR, present BOOLEAN,
+        identity_stamp VARCHAR, config_stamp VARCHAR, outcome_stamp VARCHAR, journal_stamp VARCHAR,
+        line_start BIGINT, line_end BIGINT, line_crc BIGINT, problem VARCHAR)""",
+    """CREATE TABLE base.runs (
+        source BIGINT, revision INTEGER, run_id VARCHAR, name VARCHAR, task VARCHAR, recipe INTEGER, hash VARCHAR,
+        settings JSON, digests JSON, configuration JSON, command VARCHAR, created DOUBLE)""",
+    """CREATE TABLE base.states (
+        source BIGINT, version INTEGER, state VARCHAR, reason VARCHAR, message VARCHAR, since DOUBLE)""",
+    """CREATE TABLE base.attempts (
+        source BIGINT, seq BIGINT, attempt INTEGER, wall DOUBLE, host VARCHAR, pid BIGINT, device VARCHAR,
+        threads INTEGER, command VARCHAR, versions JSON, git JSON, resumed_from JSON, facts JSON)""",
+    """CREATE TABLE base.epochs (
+        source BIGINT, seq BIGINT, attempt INTEGER, epoch INTEGER, step BIGINT, wall DOUBLE, train_loss DOUBLE,
+        lr DOUBLE, seconds DOUBLE, images BIGINT, images_per_second DOUBLE, peak_memory_mb DOUBLE,
+        sample_order VARCHAR)""",
+    """CREATE TABLE base.evaluations (
+        source BIGINT, seq BIGINT, attempt INTEGER, epoch INTEGER, step BIGINT, wall DOUBLE, split VARCHAR,
+        resolution VARCHAR, metrics MAP(VARCHAR, DOUBLE), loss DOUBLE, images BIGINT, skipped BIGINT, protocol JSON)""",
+    "CREATE TABLE base.images (source BIGINT, seq BIGINT, image VARCHAR, metrics MAP(VARCHAR, DOUBLE))",
+    """CREATE TABLE base.events (
+        source BIGINT, seq BIGINT, attempt INTEGER, epoch INTEGER, step BIGINT, wall DOUBLE, name VARCHAR,
+        body JSON)""",
+    "CREATE TABLE base.study_files (root VARCHAR, study VARCHAR, revision INTEGER, stamp VARCHAR, present BOOLEAN)",
+    """CREATE TABLE base.studies (
+        root VARCHAR, study VARCHAR, revision INTEGER, task VARCHAR, file VARCHAR, text VARCHAR, overrides JSON,
+        selection JSON, declared DOUBLE, axes JSON, wandb JSON)""",
+    """CREATE TABLE base.cells (
+        root VARCHAR, study VARCHAR, revision INTEGER, run_id VARCHAR, name VARCHAR, position INTEGER, settings JSON,
+        seed BIGINT, baseline VARCHAR, current BOOLEAN)""",
+)
+
+_MARKS = ", ".join(f"metrics['{key}'] AS {key}" for key in METRICS)
+_IMAGE_MARKS = ", ".join(f"i.metrics['{key}'] AS {key}" for key in METRICS)
+
+VIEWS = (
+    # What is there now. The same run in two folders of runs is shown once: as it was met last.
+    """CREATE VIEW base.shown AS
+        SELECT source, run_id, root, directory FROM base.sources WHERE present
+        QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY source DESC) = 1""",
+    """CREATE VIEW base.shown_runs AS
+        SELECT s.root, s.directory, r.* FROM base.shown s JOIN base.runs r USING (source)
+        QUALIFY row_number() OVER (PARTITION BY r.source ORDER BY r.revision DESC) = 1""",
+    """CREATE VIEW base.newest_states AS
+        SELECT source, version, state, reason, message FROM base.states
+        QUALIFY row_number() OVER (PARTITION BY source ORDER BY version DESC) = 1""",
+    """CREATE VIEW base.shown_studies AS
+        SELECT s.* FROM base.studies s JOIN base.study_files f USING (root, study, revision) WHERE f.present
+        QUALIFY row_number() OVER (PARTITION BY s.study ORDER BY s.declared DESC, s.root) = 1""",
+    """CREATE VIEW base.shown_cells AS
+        SELECT c.* FROM base.cells c JOIN base.shown_studies s USING (root, study, revision)""",
+    # An epoch that was computed again after a resume counts as the newest attempt has it.
+    """CREATE VIEW base.shown_epochs AS
+        SELECT s.run_id, e.* FROM base.epochs e JOIN base.shown s USING (source)
+        QUALIFY row_number() OVER (PARTITION BY s.run_id, e.epoch ORDER BY e.attempt DESC, e.seq DESC) = 1""",
+    """CREATE VIEW base.shown_evaluations AS
+        SELECT s.run_id, e.* FROM base.evaluations e JOIN base.shown s USING (source)
+        QUALIFY row_number() OVER (
+            PARTITION BY s.run_id, e.epoch, e.split, e.resolution ORDER BY e.attempt DESC, e.seq DESC) = 1""",
+    """CREATE VIEW base.selected AS
+        SELECT s.run_id, CAST(e.body ->> 'epoch' AS INTEGER) AS epoch, CAST(e.body ->> 'value' AS DOUBLE) AS value
+        FROM base.events e JOIN base.shown s USING (source) WHERE e.name = 'selected'
+        QUALIFY row_number() OVER (PARTITION BY s.run_id ORDER BY e.attempt DESC, e.seq DESC) = 1""",
+    # The epochs that reports are made from.
+    """CREATE VIEW base.kept AS
+        SELECT run_id, epoch FROM base.selected
+        UNION SELECT s.run_id, max(e.epoch) FROM base.evaluations e JOIN base.shown s USING (source)
+        GROUP BY s.run_id""",
+    """CREATE VIEW studies AS
+        SELECT s.study, s.task, s.file,
+            (SELECT count(*) FROM base.shown_cells c WHERE c.study = s.study AND c.current) AS cells
+        FROM base.shown_studies s""",
+    """CREATE VIEW cells AS
+        SELECT study, run_id, name, position, seed, settings, baseline, current FROM base.shown_cells""",
+    """CREATE VIEW runs AS
+        SELECT coalesce(r.run_id, c.run_id) AS run_id, c.study, coalesce(r.name, c.name) AS name,
+            coalesce(t.state, 'queued') AS status, t.reason, t.message, r.settings, r.configuration
+        FROM base.shown_runs r LEFT JOIN base.newest_states t USING (source)
+            FULL JOIN base.shown_cells c ON c.run_id = r.run_id
+        WHERE r.run_id IS NOT NULL OR c.current""",
+    """CREATE VIEW epochs AS
+        SELECT run_id, epoch, train_loss, lr, seconds, images_per_second, peak_memory_mb FROM base.shown_epochs""",
+    f"""CREATE VIEW evaluations AS
+        SELECT run_id, epoch, split, resolution, {_MARKS}, loss, images FROM base.shown_evaluations""",
+    f"""CREATE VIEW image_metrics AS
+        SELECT e.run_id, e.epoch, e.split, e.resolution, i.image, {_IMAGE_MARKS}
+        FROM base.shown_evaluations e JOIN base.kept k USING (run_id, epoch)
+            JOIN base.images i ON i.source = e.source AND i.seq = e.seq""",
+    """CREATE VIEW events AS
+        SELECT s.run_id, e.seq, e.epoch, e.step, e.name, e.body FROM base.events e JOIN base.shown s USING (source)""",
+)

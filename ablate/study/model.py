@@ -1,0 +1,142 @@
+"""A study that has been validated: frozen, and still aware of where in its file everything stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import ErrorDetails
+
+from ablate.errors import StudyError
+from ablate.study.settings import Catalogue, Complaint, complain
+from ablate.study.yaml import Trail, printable
+from ablate.task import Settings
+
+
+class Origin(NamedTuple):
+    """Where a part of a study was written: a file with line and column, or a command-line option."""
+
+    file: str
+    line: int | None = None
+    column: int | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The text of a study, and the origin of its parts.
+
+    Trails: ("base", key), ("axis", key), ("axis", key, index), ("ablate", index), ("ablate", index, key),
+    ("exclude", index), ("baseline",), with dotted keys.
+    """
+
+    file: str = "<study>"
+    text: str = ""
+    origins: Mapping[Trail, Origin] = field(default_factory=dict, repr=False)
+
+    def error(self, trail: Trail, problem: str, *, key: str | None = None, hint: str | None = None) -> StudyError:
+        """A StudyError at the closest known place around `trail`."""
+        origin = Origin(self.file)
+        for length in range(len(trail), 0, -1):
+            if trail[:length] in self.origins:
+                origin = self.origins[trail[:length]]
+                break
+        shown_key = printable(key) if key else None
+        return StudyError(problem, file=origin.file, line=origin.line, column=origin.column, key=shown_key, hint=hint)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class Axis(_Frozen):
+    """A setting and the values it takes; it exists only in cells where every condition of `when` holds."""
+
+    key: str
+    values: tuple[Any, ...]
+    when: Mapping[str, tuple[Any, ...]] = {}
+
+
+class WandbSettings(Settings):
+    mode: Literal["offline", "online", "disabled"] = Field(
+        default="disabled", description="Mirror runs to Weights & Biases; a failure there never stops a run."
+    )
+    project: str | None = Field(
+        default=None, min_length=1, max_length=128, description="The study's name if not given."
+    )
+
+
+class Extras(Settings):
+    """Settings of a study that no run's configuration holds."""
+
+    wandb: WandbSettings = WandbSettings()
+
+
+class Study(_Frozen):
+    """What a study file says, overrides applied. Settings are flat: dotted keys to plain YAML values."""
+
+    study: str
+    task: str = "depth"
+    base: Mapping[str, Any] = {}
+    grid: tuple[Axis, ...] = ()
+    zip: tuple[Axis, ...] = ()
+    ablate: tuple[Mapping[str, Any], ...] = ()
+    exclude: tuple[Mapping[str, tuple[Any, ...]], ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    baseline: Mapping[str, Any] | None = None
+    wandb: WandbSettings = WandbSettings()
+    overrides: tuple[str, ...] = ()
+    source: Source = Field(default=Source(), repr=False)
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Every setting that differs between cells: of `grid`, `zip`, then `ablate`, in declared order."""
+        keys = [axis.key for axis in (*self.grid, *self.zip)] + [key for entry in self.ablate for key in entry]
+        return tuple(dict.fromkeys(keys))
+
+
+def explain(
+    details: Sequence[ErrorDetails],
+    known: Catalogue,
+    source: Source,
+    owners: Mapping[str, Trail] = {},
+    where: str = "",
+) -> StudyError:
+    """The first of pydantic's errors about a configuration, by place in the file.
+
+    `owners` says which part of the study set a key, where that is not `base`; `where` names the cell.
+    """
+    found = [_explain_one(detail, known, source, owners, where) for detail in details]
+    return min(found, key=lambda one: (one.line is None, one.line or 0, one.column or 0))
+
+
+def _explain_one(
+    detail: ErrorDetails, known: Catalogue, source: Source, owners: Mapping[str, Trail], where: str
+) -> StudyError:
+    key, rest = known_part(known, detail["loc"])
+    complaint: Complaint = complain(detail, known.settings.get(key), rest)
+    trail = _blamed(key, source, owners)
+    return source.error(trail, complaint.problem + where, key=key or None, hint=complaint.hint)
+
+
+def known_part(known: Catalogue, loc: Trail) -> tuple[str, Trail]:
+    """The dotted key of a setting or group that pydantic's location `loc` starts with, and what follows it."""
+    for length in range(len(loc), 0, -1):
+        key = ".".join(str(part) for part in loc[:length])
+        if key in known.settings or key in known.groups:
+            return key, loc[length:]
+    return "", loc
+
+
+def _blamed(key: str, source: Source, owners: Mapping[str, Trail]) -> Trail:
+    """Who set `key`, or something inside it, or the closest group around it: axes before base."""
+    inside = [trail for owned, trail in owners.items() if owned == key or not key or owned.startswith(f"{key}.")]
+    if inside:
+        return inside[-1]
+    around = key
+    while around:
+        if ("base", around) in source.origins:
+            return ("base", around)
+        around = around.rpartition(".")[0]
+    return ("base",)

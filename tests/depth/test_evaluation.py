@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ablate.depth.config import EvalSettings
+from ablate.depth.data.kitti import Frame, load_depth, read_split
+from ablate.depth.evaluation import evaluate
+from ablate.depth.metrics import KEYS
+from ablate.depth.protocol import kb_crop, score
+from ablate.errors import DataError, DivergedError
+from ablate.task import Evaluation
+
+TARGET = (64, 224)
+
+
+def run(
+    predict: Callable[[Tensor], Tensor], frames: tuple[Frame, ...], tick: Callable[[], None] = lambda: None, **settings: object
+) -> list[Evaluation]:
+    return list(evaluate(predict, "val", frames, EvalSettings.model_validate(settings), TARGET, tick))
+
+
+def flat(metres: float) -> Callable[[Tensor], Tensor]:
+    return lambda image: torch.full((1, 1, *image.shape[-2:]), float(metres))
+
+
+def made(folder: Path, depth: np.ndarray, image: np.ndarray | None = None) -> Frame:
+    """A frame of a depth map in metres."""
+    pixels = np.zeros((*depth.shape, 3), dtype=np.uint8) if image is None else image
+    Image.fromarray(pixels).save(folder / "image.png")
+    Image.fromarray((depth * 256).astype(np.uint16)).save(folder / "depth.png")
+    return Frame("made 0 l", folder / "image.png", folder / "depth.png")
+
+
+def test_a_flat_prediction_scores_what_the_protocol_says(street: Path) -> None:
+    frames = read_split(street, None, "val").frames
+    full, reduced = run(flat(12), frames, mask="eigen")
+    for result, size in ((full, "352x1216"), (reduced, "64x224")):
+        truths = [load_depth(frame.depth) for frame in frames]
+        expected = [score(np.full_like(truth, 12), truth, "eigen") for truth in truths]
+        assert [one.image for one in result.scores] == [frame.name for frame in frames]
+        for one, metrics in zip(result.scores, expected, strict=True):
+            assert metrics is not None
+            assert one.metrics == pytest.approx(metrics, rel=1e-5)
+        for key in KEYS:
+            assert result.metrics[key] == pytest.approx(np.mean([m[key] for m in expected if m]), rel=1e-5)
+        assert (result.images, result.skipped, result.split) == (3, 0, "val")
+        assert result.protocol["input"] == {size: 3}
+        assert result.protocol["mask"] == "eigen"
+    assert (full.resolution, reduced.resolution) == ("full", "reduced")
+
+
+def test_the_network_sees_the_crop_and_its_answer_goes_back_to_its_place(tmp_path: Path) -> None:
+    """Depth is a function of the image's colour here; a prediction that reads the colour is then exact."""
+    height, width = 375, 1242
+    rows, columns = np.mgrid[0:height, 0:width]
+    depth = np.round(10 + rows / 8 + columns / 60)
+    frame = made(tmp_path, depth, np.repeat(depth[..., None], 3, axis=-1).astype(np.uint8))
+    (result,) = run(lambda image: (image[:, :1] + 1) * 127.5, (frame,), resolutions=["full"], mask="none")
+    assert result.metrics["rmse"] == pytest.approx(0, abs=1e-3)
+    assert result.metrics["d1"] == 1
+    assert result.loss == pytest.approx(0, abs=1e-6)
+
+    sizes = []
+
+    def coarse(image: Tensor) -> Tensor:
+        sizes.append(tuple(image.shape))
+        return (image[:, :1] + 1) * 127.5
+
+    (result,) = run(coarse, (frame,), resolutions=["reduced"], select={"resolution": "reduced"})
+    assert sizes == [(1, 3, 64, 224)]
+    assert result.metrics["rmse"] is not None
+    assert 0.01 < result.metrics["rmse"] < 1
+
+
+def test_images_without_a_valid_pixel_are_skipped_and_say_so(tmp_path: Path, street: Path) -> None:
+    empty = np.zeros((375, 1242))
+    empty[:5] = 20  # above the crop
+    frames = (made(tmp_path, empty), *read_split(street, None, "val").frames)
+    (result,) = run(flat(12), frames, resolutions=["reduced"])
+    (without,) = run(flat(12), frames[1:], resolutions=["reduced"])
+    assert (result.images, result.skipped) == (3, 1)
+    assert result.scores[0].metrics == dict.fromkeys(KEYS)
+    assert result.metrics == without.metrics
+    assert result.loss == without.loss
+    (nothing,) = run(flat(12), frames[:1], resolutions=["reduced"])
+    assert nothing.metrics == dict.fromkeys(KEYS)
+    assert (nothing.images, nothing.skipped, nothing.loss) == (0, 1, None)
+
+
+def test_the_loss_is_silog_over_the_crop(tmp_path: Path) -> None:
+    depth = np.zeros((375, 1242))
+    box = kb_crop(*depth.shape)
+    depth[box.rows, box.columns] = 10
+    (result,) = run(flat(20), (made(tmp_path, depth),), resolutions=["reduced"])
+    assert result.loss == pytest.approx(0.5 * np.log(2) ** 2, rel=1e-5)
+
+
+def test_a_stop_is_asked_for_before_every_image(street: Path) -> None:
+    frames = read_split(street, None, "val").frames
+    ticks = []
+
+    def tick() -> None:
+        ticks.append(len(ticks))
+        if len(ticks) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(flat(12), frames, tick)
+    assert len(ticks) == 2
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_predictions_that_are_not_finite_are_an_error(street: Path, value: float) -> None:
+    frames = read_split(street, None, "val").frames
+    with pytest.raises(DivergedError, match=rf"prediction for {frames[0].name} is not finite at full"):
+        run(flat(value), frames)
+
+
+def test_an_image_of_another_size_than_its_depth_is_named(tmp_path: Path) -> None:
+    frame = made(tmp_path, np.ones((375, 1242)), np.zeros((370, 1224, 3), dtype=np.uint8))
+    with pytest.raises(DataError, match="image.png"):
+        run(flat(12), (frame,))
