@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ablate.cli.listing import coloured, print_table, runs_data
+from ablate.cli.console import print_table
+from ablate.cli.listing import coloured, runs_data
 from ablate.results.open import Results
 from ablate.results.records import AttemptRow, EpochRow, EvaluationRow, RunRow
 
@@ -111,24 +112,17 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _show_attempts(console: Console, attempts: Sequence[AttemptRow]) -> None:
     console.print("\n[bold]Attempts[/]")
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("#", "began", "host", "device", "threads", "from", "versions", "commit", "command"):
-        table.add_column(column, overflow="fold")
     for attempt in attempts:
-        start = attempt.resumed_from
-        git = attempt.git or {}
-        table.add_row(
-            str(attempt.attempt),
-            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(attempt.wall)),
-            escape(str(attempt.host)),
-            escape(str(attempt.device)),
-            str(attempt.threads),
-            f"epoch {start['epoch']}, step {start['step']}" if start else "the start",
-            escape(" ".join(f"{name} {version}" for name, version in (attempt.versions or {}).items())),
-            escape(str(git.get("commit") or "")[:10] + ("+edits" if git.get("dirty") else "")),
-            escape(attempt.command or ""),
+        start, git = attempt.resumed_from, attempt.git or {}
+        began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(attempt.wall))
+        where = f"epoch {start['epoch']}, step {start['step']}" if start else "the start"
+        commit = str(git.get("commit") or "")[:10] + (" with edits" if git.get("dirty") else "")
+        versions = ", ".join(f"{name} {version}" for name, version in (attempt.versions or {}).items())
+        console.print(
+            f" {attempt.attempt}  {began} from {where}, on {escape(str(attempt.host))}, {escape(str(attempt.device))}, "
+            f"{attempt.threads} threads\n    {escape(attempt.command or '')}\n    {escape(versions)}"
+            + (f", commit {escape(commit)}" if commit else "")
         )
-    print_table(table)
 
 
 def _show_epochs(console: Console, epochs: Sequence[EpochRow]) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ablate.cli.console import print_table
 from ablate.cli.live import describe
 from ablate.engine.progress import Progress, read_progress
 from ablate.results.records import RunRow
@@ -31,12 +32,6 @@ def progress_of(row: RunRow) -> Progress | None:
     if row.status is not State.RUNNING or row.directory is None:
         return None
     return read_progress(RunPaths(row.directory).progress)
-
-
-def print_table(table: Table) -> None:
-    """On a terminal as wide as it is; anywhere else rows are never folded, since other programs read them."""
-    console = Console(highlight=False)
-    console.print(table, width=console.width if console.is_terminal else 400)
 
 
 def coloured(state: State) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ablate.cli.console import say
+from ablate.cli.console import print_table, say
 from ablate.engine.launch import StudyPlan
-from ablate.engine.plan import Planned
+from ablate.engine.plan import Action, Planned
 from ablate.task import Description, RunSettings, Task
 
 
@@ -34,20 +33,22 @@ def show(plan: StudyPlan) -> None:
     """A table of cells on stdout; counts and notes on stderr."""
     describe = _Describer(plan.task)
     axes = list(dict.fromkeys(axis for item in plan.chosen for axis in item.cell.settings))
+    seeds = len({item.cell.seed for item in plan.chosen}) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("#", "run", *axes, "seed", "parameters", "images", "shared modules", "action", "why"):
-        table.add_column(
-            column, overflow="fold", justify="right" if column in ("#", "parameters", "images") else "left"
-        )
+    table.add_column("run", no_wrap=True)
+    for axis in [*axes, *(["seed"] if seeds else [])]:
+        table.add_column(axis.rpartition(".")[2], overflow="fold")
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("images", justify="right", no_wrap=True)
+    table.add_column("action", overflow="fold")
     notes: dict[str, None] = {}
     for item in plan.chosen:
         description = describe(item.cell.config)
-        notes.update(dict.fromkeys(description.notes))
-        table.add_row(*(escape(text) for text in _row(item, description, axes)))
-    console = Console(highlight=False)
-    # In a pipe or a file, rows are never folded: other programs read them.
-    console.print(table, width=console.width if console.is_terminal else 400)
-    for note in notes:
+        notes.update(dict.fromkeys([*description.notes, *_sharing(item, description)]))
+        cells = [text(item.cell.settings.get(axis, "")) for axis in axes] + ([str(item.cell.seed)] if seeds else [])
+        table.add_row(*(escape(cell) for cell in (item.identity.name, *cells, *_facts(item, description))))
+    print_table(table)
+    for note in notes or ["no modules are shared between blocks"]:
         say(f"note: {note}")
     counts = Counter(str(item.action) for item in plan.chosen)
     say(
@@ -56,18 +57,22 @@ def show(plan: StudyPlan) -> None:
     )
 
 
-def _row(item: Planned, description: Description, axes: list[str]) -> list[str]:
-    shared = [f"{part.name} = {', '.join(part.shared)}" for part in description.parts if part.shared]
+def _facts(item: Planned, description: Description) -> tuple[str, str, str]:
+    parameters = description.parameters
+    action = str(item.action) if item.action in (Action.DONE, Action.NEW) else f"{item.action}: {item.why}"
+    return f"{parameters / 1e6:.2f} M" if parameters >= 1e5 else str(parameters), _images(description), action
+
+
+def _images(description: Description) -> str:
+    """Training, validation and test images: 96/12/12."""
+    return "/".join(str(description.images[split]) for split in description.images)
+
+
+def _sharing(item: Planned, description: Description) -> list[str]:
     return [
-        str(item.cell.position),
-        item.identity.name,
-        *(text(item.cell.settings.get(axis, "")) for axis in axes),
-        str(item.cell.seed),
-        f"{description.parameters / 1e6:.2f} M" if description.parameters >= 1e5 else f"{description.parameters:,}",
-        f"{description.images.get('train', 0):,}",
-        "; ".join(shared) or "none",
-        str(item.action),
-        item.why,
+        f"{item.identity.name}: {part.name} is one module with {', '.join(part.shared)}"
+        for part in description.parts
+        if part.shared
     ]
 
 

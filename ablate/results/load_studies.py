@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -12,6 +12,7 @@ from ablate.errors import RecordError
 from ablate.results.scan import stamp
 from ablate.runs import files
 from ablate.runs.paths import RunsDir
+from ablate.study.record import StudyRecord
 
 _CELLS = json.dumps(
     [{"run_id": "VARCHAR", "name": "VARCHAR", "position": "INTEGER", "settings": "JSON", "seed": "BIGINT",
@@ -43,11 +44,9 @@ def take_in(connection: duckdb.DuckDBPyConnection, runs_dir: RunsDir, root: str)
 
 
 def _store(connection: duckdb.DuckDBPyConnection, root: str, study: str, path: Path, seen: str) -> None:
-    record = files.read_json(path)
-    try:
-        row = _row(record)
-    except KeyError as error:
-        raise RecordError(f"{path}: lacks {error}") from error
+    record = StudyRecord.from_json(files.read_plain(path), str(path))
+    row = _row(record)
+    cells = _text([asdict(cell) for cell in record.cells])
     connection.begin()
     try:
         newest = connection.execute(
@@ -58,7 +57,7 @@ def _store(connection: duckdb.DuckDBPyConnection, root: str, study: str, path: P
         connection.execute(
             "INSERT INTO base.cells SELECT ?, ?, ?, c.run_id, c.name, c.position, c.settings, c.seed, c.baseline, "
             f"c.current FROM (SELECT unnest(from_json(?, '{_CELLS}')) AS c)",
-            [*key, json.dumps(record["cells"], ensure_ascii=False)],
+            [*key, cells],
         )
         connection.execute("DELETE FROM base.study_files WHERE root = ? AND study = ?", [root, study])
         connection.execute("INSERT INTO base.study_files VALUES (?, ?, ?, ?, true)", [*key, seen])
@@ -71,11 +70,10 @@ def _store(connection: duckdb.DuckDBPyConnection, root: str, study: str, path: P
     connection.commit()
 
 
-def _row(record: dict[str, Any]) -> list[object]:
-    def text(key: str) -> str:
-        return json.dumps(record[key], ensure_ascii=False)
+def _row(record: StudyRecord) -> list[object]:
+    declared = (_text(record.overrides), _text(record.select), record.declared, _text(record.axes), _text(record.wandb))
+    return [record.task, record.file, record.text, *declared]
 
-    return [
-        record["task"], record["file"], record["text"], text("overrides"), text("select"), record["declared"],
-        text("axes"), text("wandb"),
-    ]  # fmt: skip
+
+def _text(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

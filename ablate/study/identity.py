@@ -126,11 +126,12 @@ def _differing(
         default = getattr(defaults, item.name, item.default) if defaults is not None else item.default
         if not item.identity and not (exempt and isinstance(value, PurePath)):
             continue
-        key = prefix + item.name
         if not isinstance(value, BaseModel):
             if value is not default and freeze(value) != freeze(default):
-                yield key, value
-        elif isinstance(default, BaseModel) and type(default) is type(value):
+                yield prefix + item.name, value
+            continue
+        key = prefix + item.name
+        if isinstance(default, BaseModel) and type(default) is type(value):
             yield from _differing(value, default, f"{key}.", exempt=exempt)
         else:
             inner = list(_differing(value, None, f"{key}.", exempt=exempt))

@@ -200,12 +200,11 @@ class _Parser:
         for key, values in wanted.items():
             if not any(axis.key == key for axis in (*study.grid, *study.zip)):
                 continue
-            possible = list(_possible(study, self.known, key))
-            accepted = {freeze(value) for value in possible}
+            possible = {freeze(value): value for value in _possible(study, self.known, key)}
             for value in values:
-                if freeze(value) not in accepted:
-                    close = closest(value, possible) if isinstance(value, str) else None
-                    hint = f"did you mean {close}?" if close else f"it is one of {', '.join(map(shown, possible[:12]))}"
+                if freeze(value) not in possible:
+                    close = closest(value, possible.values()) if isinstance(value, str) else None
+                    hint = f"did you mean {close}?" if close else f"it is one of {', '.join(shown(other) for other in list(possible.values())[:12])}"
                     self.problems.add((*trail, key), f"no cell has the value {shown(value)}", name=key, hint=hint)
 
 

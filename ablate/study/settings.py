@@ -94,7 +94,11 @@ class Catalogue:
         tails: dict[str, str] = {}
         for name in self.settings:
             tails.setdefault(name.rpartition(".")[2], name)
-        return tails.get(last) or closest(key, self.settings) or tails.get(closest(last, tails) or "")
+        if last in tails:
+            return tails[last]
+        if not group:
+            return tails.get(closest(last, tails) or "")
+        return None if group in self.groups else closest(key, self.settings)
 
     def can_differ(self, key: str) -> bool:
         """Whether two cells that differ only in this setting can give different results.
@@ -284,8 +288,13 @@ def lookup(config: BaseModel, key: str) -> Any:
     return value
 
 
+_PLAIN = frozenset({str, int, float, types.NoneType})
+
+
 def freeze(value: Any) -> Any:
     """A hashable stand-in: equal for values that mean the same (1 and 1.0, a list and a tuple), unlike True and 1."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, bool):
         return ("bool", value)
     if isinstance(value, list | tuple):

@@ -21,7 +21,10 @@ TARGET = (64, 224)
 
 
 def run(
-    predict: Callable[[Tensor], Tensor], frames: tuple[Frame, ...], tick: Callable[[], None] = lambda: None, **settings: object
+    predict: Callable[[Tensor], Tensor],
+    frames: tuple[Frame, ...],
+    tick: Callable[[], None] = lambda: None,
+    **settings: object,
 ) -> list[Evaluation]:
     return list(evaluate(predict, "val", frames, EvalSettings.model_validate(settings), TARGET, tick))
 
@@ -40,14 +43,14 @@ def made(folder: Path, depth: np.ndarray, image: np.ndarray | None = None) -> Fr
 
 def test_a_flat_prediction_scores_what_the_protocol_says(street: Path) -> None:
     frames = read_split(street, None, "val").frames
-    full, reduced = run(flat(12), frames, mask="eigen")
+    full, reduced = run(flat(12.345), frames, mask="eigen")
     for result, size in ((full, "352x1216"), (reduced, "64x224")):
         truths = [load_depth(frame.depth) for frame in frames]
-        expected = [score(np.full_like(truth, 12), truth, "eigen") for truth in truths]
+        expected = [score(np.full_like(truth, 12.345), truth, "eigen") for truth in truths]
         assert [one.image for one in result.scores] == [frame.name for frame in frames]
         for one, metrics in zip(result.scores, expected, strict=True):
             assert metrics is not None
-            assert one.metrics == pytest.approx(metrics, rel=1e-5)
+            assert one.metrics == pytest.approx(metrics, rel=1e-4)
         for key in KEYS:
             assert result.metrics[key] == pytest.approx(np.mean([m[key] for m in expected if m]), rel=1e-5)
         assert (result.images, result.skipped, result.split) == (3, 0, "val")
@@ -62,7 +65,13 @@ def test_the_network_sees_the_crop_and_its_answer_goes_back_to_its_place(tmp_pat
     rows, columns = np.mgrid[0:height, 0:width]
     depth = np.round(10 + rows / 8 + columns / 60)
     frame = made(tmp_path, depth, np.repeat(depth[..., None], 3, axis=-1).astype(np.uint8))
-    (result,) = run(lambda image: (image[:, :1] + 1) * 127.5, (frame,), resolutions=["full"], mask="none")
+    (result,) = run(
+        lambda image: (image[:, :1] + 1) * 127.5,
+        (frame,),
+        resolutions=["full"],
+        mask="none",
+        select={"resolution": "full"},
+    )
     assert result.metrics["rmse"] == pytest.approx(0, abs=1e-3)
     assert result.metrics["d1"] == 1
     assert result.loss == pytest.approx(0, abs=1e-6)
@@ -83,13 +92,13 @@ def test_images_without_a_valid_pixel_are_skipped_and_say_so(tmp_path: Path, str
     empty = np.zeros((375, 1242))
     empty[:5] = 20  # above the crop
     frames = (made(tmp_path, empty), *read_split(street, None, "val").frames)
-    (result,) = run(flat(12), frames, resolutions=["reduced"])
-    (without,) = run(flat(12), frames[1:], resolutions=["reduced"])
+    (result,) = run(flat(12.345), frames, resolutions=["reduced"])
+    (without,) = run(flat(12.345), frames[1:], resolutions=["reduced"])
     assert (result.images, result.skipped) == (3, 1)
     assert result.scores[0].metrics == dict.fromkeys(KEYS)
     assert result.metrics == without.metrics
     assert result.loss == without.loss
-    (nothing,) = run(flat(12), frames[:1], resolutions=["reduced"])
+    (nothing,) = run(flat(12.345), frames[:1], resolutions=["reduced"])
     assert nothing.metrics == dict.fromkeys(KEYS)
     assert (nothing.images, nothing.skipped, nothing.loss) == (0, 1, None)
 
@@ -112,7 +121,7 @@ def test_a_stop_is_asked_for_before_every_image(street: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(flat(12), frames, tick)
+        run(flat(12.345), frames, tick)
     assert len(ticks) == 2
 
 
@@ -125,5 +134,5 @@ def test_predictions_that_are_not_finite_are_an_error(street: Path, value: float
 
 def test_an_image_of_another_size_than_its_depth_is_named(tmp_path: Path) -> None:
     frame = made(tmp_path, np.ones((375, 1242)), np.zeros((370, 1224, 3), dtype=np.uint8))
-    with pytest.raises(DataError, match="image.png"):
-        run(flat(12), (frame,))
+    with pytest.raises(DataError, match=r"image\.png"):
+        run(flat(12.345), (frame,))

@@ -203,7 +203,7 @@ def test_lack_of_memory_says_what_to_lower(
         raise error
 
     monkeypatch.setattr(session._model, "forward", fail)
-    with pytest.raises(OutOfMemoryError, match="batches of 2 at 32x96; lower train.batch_size"):
+    with pytest.raises(OutOfMemoryError, match=r"batches of 2 at 32x96; lower train\.batch_size"):
         train(session, 1)
     with pytest.raises(OutOfMemoryError):
         evaluated(session)

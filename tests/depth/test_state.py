@@ -68,9 +68,7 @@ def test_equal_weights_give_equal_bytes_whatever_their_memory_looks_like() -> No
     assert digest(network().to(memory_format=torch.channels_last)) == expected
     shared = network()
     flat = torch.cat([parameter.detach().flatten() for parameter in shared.parameters()])
-    for parameter, piece in zip(
-        shared.parameters(), flat.split([p.numel() for p in shared.parameters()]), strict=True
-    ):
+    for parameter, piece in zip(shared.parameters(), flat.split([p.numel() for p in shared.parameters()]), strict=True):
         parameter.data = piece.view_as(parameter)
     assert digest(shared) == expected
     train(model, 1, optimizer(model))

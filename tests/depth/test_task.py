@@ -85,7 +85,9 @@ def test_digests_are_those_of_the_files(tmp_path: Path, street: Path, settings: 
     for name in ("train", "val", "test"):
         assert digests[name] == hashlib.sha256((street / f"{name}_files.txt").read_bytes()).hexdigest()
     weights.write_bytes(b"22")
-    assert TASK.digests(configured(settings, model={"weights": weights}))["weights"] == hashlib.sha256(b"22").hexdigest()
+    assert (
+        TASK.digests(configured(settings, model={"weights": weights}))["weights"] == hashlib.sha256(b"22").hexdigest()
+    )
     assert set(TASK.digests(configured(settings))) == {"train", "val", "test"}
 
 

@@ -22,7 +22,8 @@ from ablate.task import Metric, SelectSettings
 HEADERS = ("d1", "d2", "d3", "AbsRel", "SqRel", "RMSE", "RMSElog", "SILog", "log10")
 KEYS = ("d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10")
 METRICS = tuple(
-    Metric(key, header, "max" if key in ("d1", "d2", "d3") else "min") for key, header in zip(KEYS, HEADERS, strict=False)
+    Metric(key, header, "max" if key in ("d1", "d2", "d3") else "min")
+    for key, header in zip(KEYS, HEADERS, strict=True)
 )
 SELECT = SelectSettings(metric="abs_rel", split="val", resolution="reduced")
 
@@ -34,7 +35,8 @@ def score(checkpoint="selected", epoch=4, split="test", resolution="full", image
 
 def run(name="std-aaaaaaaa", *scores, **changes):
     values = {
-        "run_id": name[-8:], "name": name, "settings": {"train.lr": 1e-5}, "seed": 0, "baseline": None, "status": State.COMPLETE, "reason": None,
+        "run_id": name[-8:], "name": name, "settings": {"train.lr": 1e-5}, "seed": 0, "baseline": None,
+        "status": State.COMPLETE, "reason": None,
         "message": None, "selected_epoch": 4, "last_epoch": 5, "planned_epochs": 5, "scores": scores,
     }  # fmt: skip
     return RunSummary(**{**values, **changes})
@@ -59,7 +61,7 @@ def test_the_table_is_that_of_the_log(shared):
     log = (shared / "progress-log.md").read_text(encoding="utf-8")
     theirs = next(row for row in table_rows(log) if "AbsRel ↓" in row)
     values = (0.723, 0.906, 0.973, 0.159, 1.198, 6.607, 0.251, 22.173, 0.078)
-    mine = replace(score(), metrics=dict(zip(KEYS, values, strict=False)))
+    mine = replace(score(), metrics=dict(zip(KEYS, values, strict=True)))
     header, align, row = table_rows(render([study(run("std-aaaaaaaa", mine))], "md"))[:3]
     assert header[-9:] == theirs
     expected = next(r for r in table_rows(log) if r[0] == "0.723")
@@ -89,7 +91,8 @@ def test_the_same_table_is_not_printed_twice():
 def test_unfinished_runs_are_shown_with_their_reason():
     text = render([study(
         run("ok-aaaaaaaa", score(), score("last", 5)),
-        run("bad-bbbbbbbb", status=State.FAILED, reason="oom", message="no memory | left\nat all", last_epoch=2, selected_epoch=None),
+        run("bad-bbbbbbbb", status=State.FAILED, reason="oom", message="no memory | left\nat all", last_epoch=2,
+            selected_epoch=None),
         run("new-cccccccc", status=State.QUEUED, last_epoch=None, selected_epoch=None),
     )], "md")  # fmt: skip
     rows = table_rows(text)
@@ -127,14 +130,16 @@ def test_nothing_evaluated_yet():
 
 
 nasty = st.text(st.characters(codec="utf-8"), max_size=40) | st.sampled_from(
-    ["a|b", "\\|", "\\\\|", "`|`", "<script>alert(1)</script>", "[x](javascript:1)", "![](http://x)", "=cmd|'/C calc'!A0", "a\r\nb",
+    ["a|b", "\\|", "\\\\|", "`|`", "<script>alert(1)</script>", "[x](javascript:1)", "![](http://x)",
+     "=cmd|'/C calc'!A0", "a\r\nb",
      "| a | b |\n|---|---|", "\u2028", "\x85", "&lt;", "$x$", "\u202e", "\x1b[31m", " ", ""]
 )  # fmt: skip
 
 
 @given(name=nasty, value=nasty, axis=nasty, message=nasty, title=nasty, resolution=nasty)
 def test_hostile_names_never_break_a_table(name, value, axis, message, title, resolution):
-    bad = run(name, score(resolution=resolution, split=value, **{"note" + axis: value}), settings={axis: value}, message=message,
+    mean = score(resolution=resolution, split=value, **{"note" + axis: value})
+    bad = run(name, mean, settings={axis: value}, message=message,
               status=State.FAILED, reason="crash")  # fmt: skip
     good = run("ok-aaaaaaaa", score(resolution=resolution))
     text = render([study(bad, good, name=title, axes=(axis,))], "md")
@@ -179,8 +184,8 @@ def test_csv_has_stable_columns_and_a_line_for_every_run():
     text = render([study(run("a-aaaaaaaa", score(), score("last", 5)), run("b-bbbbbbbb", status=State.QUEUED))], "csv")
     rows = list(csv.reader(io.StringIO(text)))
     assert rows[0] == [
-        "study", "run_id", "run", "seed", "status", "reason", "checkpoint", "epoch", "last_epoch", "split", "resolution",
-        "images", "skipped", "loss", *KEYS, "train.lr",
+        "study", "run_id", "run", "seed", "status", "reason", "checkpoint", "epoch", "last_epoch", "split",
+        "resolution", "images", "skipped", "loss", *KEYS, "train.lr",
     ]  # fmt: skip
     assert {len(row) for row in rows} == {len(rows[0])}
     assert [(row[2], row[6]) for row in rows[1:]] == [

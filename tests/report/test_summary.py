@@ -93,10 +93,7 @@ def test_cells_of_earlier_versions_are_counted(work):
     a, b = work.run("a"), work.run("b")
     a.train(1)
     b.train(1)
-    work.study("one", [a, b], cells=[
-        {"run_id": a.run_id, "name": a.paths.name, "position": 0, "settings": {}, "seed": 0, "baseline": None, "current": True},
-        {"run_id": b.run_id, "name": b.paths.name, "position": 1, "settings": {}, "seed": 0, "baseline": None, "current": False},
-    ])  # fmt: skip
+    work.study("one", [a, b], gone=(b,))
     (study,) = summaries(work, "one")
     assert [r.run_id for r in study.runs] == [a.run_id]
     assert study.notes == ("1 run of earlier versions of this study not shown",)

@@ -127,10 +127,13 @@ class Workplace:
         asked = directory.RunConfig({"train": {"epochs": 5, "lr": 1e-4}, **config}, "ablate run x.yaml", {})
         return Run(directory.ensure_run(RunsDir(self.runs_dir), identity, asked), run_id)
 
-    def study(self, name: str, runs: Sequence[Run], axis: str = "train.lr", **changes: Any) -> None:
+    def study(
+        self, name: str, runs: Sequence[Run], axis: str = "train.lr", gone: Sequence[Run] = (), **changes: Any
+    ) -> None:
+        """Declares a study; `gone` are those of its runs that only an earlier version of its file declared."""
         cells = [
             {"run_id": run.run_id, "name": run.paths.name, "position": place, "settings": {axis: 10.0**-place},
-             "seed": 0, "baseline": runs[0].run_id if place else None, "current": True}
+             "seed": 0, "baseline": runs[0].run_id if place else None, "current": run not in gone}
             for place, run in enumerate(runs)
         ]  # fmt: skip
         folder = RunsDir(self.runs_dir)

@@ -54,7 +54,7 @@ def expected(work, dump):
 @pytest.mark.parametrize(
     "kind", ["flip", "header", "truncate", "empty", "text", "log flip", "log truncate", "log zero"]
 )
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_damage_is_survived_with_every_row(indexed, dump, kind, seed):
     """Whatever is damaged, all rows are there, once, and the damaged file is kept aside or was not needed."""
     right = expected(indexed, dump)
@@ -129,7 +129,7 @@ def test_a_newer_storage_version_is_left_alone(work):
     data[:8] = struct.pack("<Q", checksum(bytes(data[8:4096])))
     work.db.write_bytes(data)
     for use in (ingest, open_and_count):
-        with pytest.raises(DatabaseError, match="written by a newer DuckDB than .* not touched"):
+        with pytest.raises(DatabaseError, match=r"written by a newer DuckDB than .* not touched"):
             use(work.db, work.runs_dir)
     assert work.db.read_bytes() == data
 
@@ -182,7 +182,7 @@ def test_a_damaged_foreign_database_is_left_alone(work):
     connection.close()
     flip(work.db, 100, 1)
     before = work.db.read_bytes()
-    with pytest.raises(DatabaseError, match="is damaged .* move it away"):
+    with pytest.raises(DatabaseError, match=r"is damaged .* move it away"):
         ingest(work.db, work.runs_dir)
     assert work.db.read_bytes() == before
 

@@ -1,4 +1,3 @@
-import os
 import time
 
 import pytest
@@ -10,9 +9,9 @@ from ablate.results.lock import hold, lock_path
 def test_holder_is_named_and_waiting_is_bounded(work, hold_in_process):
     holder = hold_in_process(work.db)
     began = time.monotonic()
-    with pytest.raises(HeldError, match=f"process {holder.popen.pid} on .* since .*wait for it"):
-        with hold(work.db, exclusive=False, wait=0.3):
-            pass
+    named = f"process {holder.popen.pid} on .* since .*wait for it"
+    with pytest.raises(HeldError, match=named), hold(work.db, exclusive=False, wait=0.3):
+        pass
     assert 0.25 < time.monotonic() - began < 5
 
 
@@ -70,7 +69,7 @@ def test_any_text_in_the_lock_file_is_survived(work, hold_in_process, text):
 
 
 def test_a_symbolic_link_is_not_followed(work, tmp_path):
-    os.symlink(tmp_path / "elsewhere", lock_path(work.db))
+    lock_path(work.db).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError), hold(work.db, exclusive=True, wait=0):
         pass
     assert not (tmp_path / "elsewhere").exists()

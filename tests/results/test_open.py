@@ -120,7 +120,7 @@ def test_resolve(work):
         assert results.resolve("mem-m").run_id == "mem00000"
         with pytest.raises(UnknownRunError, match="names 2 runs: mem-com-abcdefgh, mem-com-abczzzzz"):
             results.resolve("abc")
-        with pytest.raises(UnknownRunError, match="did you mean .*abcdefgh"):
+        with pytest.raises(UnknownRunError, match=r"did you mean .*abcdefgh"):
             results.resolve("abcdefgx")
         for hopeless in ("", "/", "%", "'", "\x00", "no such thing"):
             with pytest.raises(UnknownRunError):

@@ -59,9 +59,10 @@ class PerformerAttention(Attention):
 
 def orthogonal_features(count: int, dim: int, generator: torch.Generator) -> Tensor:
     """`count` x `dim`: blocks of `dim` orthogonal directions, each with the norm of a Gaussian vector of its own."""
-    blocks = []
+    blocks: list[Tensor] = []
     for _ in range(math.ceil(count / dim)):
         square = torch.randn(dim, dim, generator=generator, device="cpu", dtype=torch.float64)
         blocks.append(torch.linalg.qr(square).Q.T)
     norms = torch.randn(count, dim, generator=generator, device="cpu", dtype=torch.float64).norm(dim=1)
-    return (torch.cat(blocks)[:count] * norms[:, None]).float()
+    features: Tensor = torch.cat(blocks)[:count] * norms[:, None]
+    return features.float()

@@ -6,9 +6,11 @@ change it.
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
@@ -145,13 +147,30 @@ def _fetched(steps: _Steps, remaining: range, workers: int) -> Iterator[Batch | 
         timeout=WORKER_TIMEOUT,
         generator=torch.Generator(),  # its own: DataLoader would draw a seed from the global one
     )
+    others = set(multiprocessing.active_children())
+    iterator = iter(loader)
+    processes = set(multiprocessing.active_children()) - others
     try:
-        yield from loader
+        yield from iterator
     except RuntimeError as error:
         raise TrainingError(
             f"a loader process died or hangs ({str(error).splitlines()[0]}); "
             "if memory ran out, lower data.workers or data.cache_mb"
         ) from error
+    finally:
+        _end(iterator, processes)
+
+
+def _end(iterator: Any, processes: Iterable[BaseProcess]) -> None:
+    """Ends loader processes. One that hangs does not heed SIGTERM, and Python waits for it at exit: SIGKILL.
+
+    torch must stop watching them first (its own `_shutdown_workers`), or it would take the kill for a crash.
+    """
+    iterator._shutdown_workers()
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+            process.join()
 
 
 def _unchanged(item: Any) -> Any:

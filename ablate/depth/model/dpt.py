@@ -17,7 +17,8 @@ from ablate.depth.protocol import KITTI_SCALE, KITTI_SHIFT
 
 START_INVERSE = 1000.0
 """Output of an untrained network: 15 m, about the median of a street."""
-START_SPREAD = 300.0
+START_SPREAD = 1000.0
+"""Factor on torch's initial weights of the last convolution."""
 
 
 class DPT(nn.Module):
@@ -58,8 +59,9 @@ def inverse_to_depth(inverse: Tensor) -> Tensor:
 def _scale_head(decoder: Decoder) -> None:
     """Puts an untrained head into the range that KITTI's constants expect: 112 (80 m) to 3228 (5 m).
 
-    With torch's own initialisation it starts at 0 (172 m), and Adam, which moves a weight by about its
-    learning rate per step, would need 10,000 steps to leave it.
+    With torch's own initialisation it starts at 0 (172 m) with weights that Adam moves by no more than the
+    learning rate per step. Measured on the generated street (dpt_tiny, 64x224, batches of 4, two seeds): AbsRel
+    0.24 instead of 0.45 after 48 steps, 0.18 instead of 0.23 after 240.
     """
     last = cast(nn.Conv2d, decoder.output_conv[4])
     with torch.no_grad():

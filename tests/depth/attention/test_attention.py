@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import timm.layers
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

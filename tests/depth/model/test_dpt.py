@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from ablate.depth import attention

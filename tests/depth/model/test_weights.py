@@ -36,9 +36,7 @@ def test_weights_that_fit_are_loaded(tmp_path: Path, name: str) -> None:
     assert all(torch.equal(value, wanted[key]) for key, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    ("attention", "own"), [("performer", "features"), ("memory_compressed", "compress.weight")]
-)
+@pytest.mark.parametrize(("attention", "own"), [("performer", "features"), ("memory_compressed", "compress.weight")])
 def test_weights_of_standard_attention_fit_the_others(tmp_path: Path, attention: str, own: str) -> None:
     wanted = tiny(0).state_dict()
     model = tiny(1, attention)
@@ -106,7 +104,7 @@ def test_a_truncated_download(tmp_path: Path, name: str) -> None:
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file; set model.weights"):
+    with pytest.raises(DataError, match=r"no such file; set model\.weights"):
         read_weights(tmp_path / "none.pt")
     with pytest.raises(DataError, match="cannot be read"):
         read_weights(tmp_path)
