@@ -21,8 +21,8 @@ def _data() -> None:
 def sample(
     folder: Annotated[Path, typer.Argument(help="Where to put it; made if it is not there.", show_default=False)],
     train: Count = 96,
-    val: Count = 12,
-    test: Count = 12,
+    val: Count = 8,
+    test: Count = 8,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another street.")] = 0,
 ) -> None:
     """Generate a street in KITTI's layout, with sparse 16-bit depth: something to train on in a minute.

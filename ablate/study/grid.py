@@ -77,6 +77,7 @@ class _Expander:
             {key: frozenset(freeze(value) for value in values) for key, values in entry.items()}
             for entry in study.exclude
         ]
+        self.axes = study.axes
         self.product_axes = {axis.key for axis in (*study.grid, *study.zip)}
         self.late = any(key not in study.base or key in self.known.groups for entry in self.exclude for key in entry)
         try:
@@ -162,7 +163,7 @@ class _Expander:
     def settings(self, draft: _Draft, config: RunSettings) -> dict[str, Any]:
         """The axes that exist in a cell, with the values that its configuration ended up with."""
         found: dict[str, Any] = {}
-        for key in self.study.axes:
+        for key in self.axes:
             value = plain(lookup(config, key))
             if key in draft.assigned:
                 # An assigned value may have been dropped because nothing uses it in this cell.

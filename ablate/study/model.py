@@ -130,13 +130,23 @@ def known_part(known: Catalogue, loc: Trail) -> tuple[str, Trail]:
 
 
 def _blamed(key: str, source: Source, owners: Mapping[str, Trail]) -> Trail:
-    """Who set `key`, or something inside it, or the closest group around it: axes before base."""
-    inside = [trail for owned, trail in owners.items() if owned == key or not key or owned.startswith(f"{key}.")]
+    """Who set `key`, or something inside it, or else the closest group around it: cells, then options, then base."""
+    inside = [trail for owned, trail in owners.items() if _within(owned, key)]
     if inside:
         return inside[-1]
+    base = {str(trail[1]): trail for trail in source.origins if trail[0] == "base" and len(trail) == 2}
     around = key
-    while around:
-        if ("base", around) in source.origins:
-            return ("base", around)
+    while True:
+        held = [trail for name, trail in base.items() if _within(name, around)]
+        options = [trail for trail in held if source.origins[trail].line is None]
+        if options:
+            return options[-1]
+        if held:
+            return base.get(around, held[0])
+        if not around:
+            return ("base",)
         around = around.rpartition(".")[0]
-    return ("base",)
+
+
+def _within(key: str, group: str) -> bool:
+    return not group or key == group or key.startswith(f"{group}.")

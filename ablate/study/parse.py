@@ -204,7 +204,11 @@ class _Parser:
             for value in values:
                 if freeze(value) not in possible:
                     close = closest(value, possible.values()) if isinstance(value, str) else None
-                    hint = f"did you mean {close}?" if close else f"it is one of {', '.join(shown(other) for other in list(possible.values())[:12])}"
+                    hint = (
+                        f"did you mean {close}?"
+                        if close
+                        else f"it is one of {', '.join(shown(other) for other in list(possible.values())[:12])}"
+                    )
                     self.problems.add((*trail, key), f"no cell has the value {shown(value)}", name=key, hint=hint)
 
 

@@ -43,7 +43,8 @@ def _parse(text: str, cells: Sequence[Cell]) -> tuple[str, set[Any]]:
         )
     axes = {key: None for cell in cells for key in cell.settings} | {"seed": None}
     if axis not in axes:
-        close = closest(axis, axes)
+        tails = {key.rpartition(".")[2]: key for key in reversed(axes)}
+        close = tails.get(closest(axis.rpartition(".")[2], tails) or "")
         hint = f"did you mean {close}?" if close else f"axes: {', '.join(axes)}"
         raise StudyError("the study has no such axis", file=option, key=axis, hint=hint)
     having = [cell for cell in cells if axis == "seed" or axis in cell.settings]

@@ -90,7 +90,7 @@ def study_text() -> str:
     return TEXT
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def toy_config() -> type[Any]:
     return ToyConfig
 

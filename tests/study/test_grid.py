@@ -105,7 +105,9 @@ baseline: {knobs: {b: 0, c: 0, label: plain}, extra: {n: 3}}
 
 
 def test_ablate_cells_follow_those_of_the_grid_and_equal_ones_are_merged(load: Load, tasks: Any) -> None:
-    study = load("task: toy\ngrid: {knobs.a: [0, 1]}\nablate: [{knobs.a: 1}, {knobs.a: 2}, {knobs.workers: 4}]\nseeds: [0, 1]")
+    study = load(
+        "task: toy\ngrid: {knobs.a: [0, 1]}\nablate: [{knobs.a: 1}, {knobs.a: 2}, {knobs.workers: 4}]\nseeds: [0, 1]"
+    )
     found = expansion(study, tasks["toy"])
     assert values(found.cells, "knobs.a") == [(0,), (0,), (1,), (1,), (2,), (2,)]
     assert (found.merged, found.excluded) == (4, 0)
@@ -123,7 +125,11 @@ def test_settings_that_nothing_uses_make_no_cells(load: Load, tasks: Any) -> Non
 
 
 def test_files_at_two_paths_are_two_cells(cells: Cells) -> None:
-    assert values(cells("grid: {model.weights: [null, a.pt, b.pt]}"), "model.weights") == [(None,), ("a.pt",), ("b.pt",)]
+    assert values(cells("grid: {model.weights: [null, a.pt, b.pt]}"), "model.weights") == [
+        (None,),
+        ("a.pt",),
+        ("b.pt",),
+    ]
 
 
 def test_exclude_matches_axes_base_and_defaults(load: Load, tasks: Any) -> None:
@@ -181,7 +187,9 @@ def test_a_count_that_takes_too_long_is_a_bound(load: Load, tasks: Any) -> None:
 
 
 def test_a_thousand_cells_take_less_than_a_second(load: Load, tasks: Any) -> None:
-    study = load(f"grid: {{train.lr: [1e-4, 1e-5], train.flip: [0, 0.5]}}\nseeds: {list(range(250))}\nbaseline: {{train.flip: 0}}")
+    study = load(
+        f"grid: {{train.lr: [1e-4, 1e-5], train.flip: [0, 0.5]}}\nseeds: {list(range(250))}\nbaseline: {{train.flip: 0}}"
+    )
     started = time.process_time()
     assert len(expand(study, tasks["depth"])) == 1000
     assert time.process_time() - started < 1
@@ -208,7 +216,9 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
         axis: Any = draw(some[key])
         if sources and draw(st.booleans()):
             chosen = draw(st.sampled_from(sources))
-            held = grid[chosen]["values"] if isinstance(grid.get(chosen), dict) else grid.get(chosen, zipped.get(chosen))
+            held = (
+                grid[chosen]["values"] if isinstance(grid.get(chosen), dict) else grid.get(chosen, zipped.get(chosen))
+            )
             wanted = draw(st.lists(st.sampled_from(held or DOMAIN[chosen]), min_size=1, max_size=2, unique=True))
             axis = {"values": axis, "when": {chosen: wanted if draw(st.booleans()) else wanted[0]}}
         grid[key] = axis
@@ -234,7 +244,9 @@ def brute_force(study: dict[str, Any]) -> set[tuple[Any, ...]]:
     defaults = {key: type(DOMAIN[key][0])() for key in KEYS}
     length = len(next(iter(study["zip"].values()))) if study["zip"] else 1
     drafts = []
-    axes = {key: axis if isinstance(axis, dict) else {"values": axis, "when": {}} for key, axis in study["grid"].items()}
+    axes = {
+        key: axis if isinstance(axis, dict) else {"values": axis, "when": {}} for key, axis in study["grid"].items()
+    }
     for combination in itertools.product(*([*axis["values"], ABSENT] for axis in axes.values())):
         for row in range(length):
             assigned = {key: value for key, value in zip(axes, combination, strict=True) if value is not ABSENT}

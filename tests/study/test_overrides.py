@@ -19,7 +19,11 @@ def test_a_pinned_axis_disappears(cells: Cells, load: Load, study_text: str) -> 
     assert load(study_text, "train.lr=2e-3").axes == ("model.attention", "model.compression")
     found = cells(study_text, "train.lr=2e-3", "seeds=[5]")
     assert {cell.config.train.lr for cell in found} == {2e-3}  # type: ignore[attr-defined]
-    assert [cell.settings.get("model.attention") for cell in found] == ["standard", "performer", *["memory_compressed"] * 2]
+    assert [cell.settings.get("model.attention") for cell in found] == [
+        "standard",
+        "performer",
+        *["memory_compressed"] * 2,
+    ]
     assert all("train.lr" not in cell.settings for cell in found)
     assert [cell.baseline for cell in found] == [0, 0, 0, 0]
 
@@ -101,7 +105,9 @@ def test_wandb_and_seeds(load: Load) -> None:
         ("data.subset.seed=1", "data.subset.n", "a value is required", None),
     ],
 )
-def test_mistakes_name_the_option(refused: Refused, option: str, key: str | None, problem: str, hint: str | None) -> None:
+def test_mistakes_name_the_option(
+    refused: Refused, option: str, key: str | None, problem: str, hint: str | None
+) -> None:
     found = refused("", option)
     assert (found.file, found.line, found.key) == (f"--set {option}", None, key)
     assert problem in found.problem

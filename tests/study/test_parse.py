@@ -62,7 +62,9 @@ def test_names(load: Load, name: str) -> None:
     assert load(f"study: '{name}'").study == name
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", "a\\\\b", ".hidden", "-x", "a..b", "x" * 65, "a ", "a.", "é", "a\nb"])
+@pytest.mark.parametrize(
+    "name", ["", "../x", "a/b", "a\\\\b", ".hidden", "-x", "a..b", "x" * 65, "a ", "a.", "é", "a\nb"]
+)
 def test_names_that_are_refused(refused: Refused, name: str) -> None:
     found = refused(f'study: "{name}"'.replace("\n", "\\n"))
     assert "cannot name a study" in found.problem
@@ -158,7 +160,9 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("text", "line", "column", "key", "problem", "hint"), MISTAKES, ids=[case[0] for case in MISTAKES])
+@pytest.mark.parametrize(
+    ("text", "line", "column", "key", "problem", "hint"), MISTAKES, ids=[case[0] for case in MISTAKES]
+)
 def test_mistakes(
     refused: Refused, text: str, line: int | None, column: int | None, key: str, problem: str, hint: str | None
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 import tracemalloc
@@ -108,7 +109,9 @@ def test_refusals_name_the_place(text: str, line: int, column: int, words: str) 
     assert "\n" not in found.problem
 
 
-@pytest.mark.parametrize("text", ['a: "\\UFFFFFFFF"', "a: b\x00", "a: \x1b[31m", "a: " + "9" * 5000, "a: 0x" + "f" * 5000])
+@pytest.mark.parametrize(
+    "text", ['a: "\\UFFFFFFFF"', "a: b\x00", "a: \x1b[31m", "a: " + "9" * 5000, "a: 0x" + "f" * 5000]
+)
 def test_what_the_parser_chokes_on_is_one_line(text: str) -> None:
     found = error(text)
     assert found.line == 1
@@ -118,7 +121,7 @@ def test_what_the_parser_chokes_on_is_one_line(text: str) -> None:
 def bomb() -> str:
     names = "abcdefghi"
     lines = ["a: &a [x,x,x,x,x,x,x,x,x]"]
-    lines += [f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]" for old, new in zip(names, names[1:], strict=False)]
+    lines += [f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]" for old, new in itertools.pairwise(names)]
     return "\n".join(lines)
 
 
