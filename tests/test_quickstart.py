@@ -173,9 +173,9 @@ def weights(folder: Path) -> list[str]:
 def test_real_kitti_frames_train_and_report(tmp_path: Path, shared: Path) -> None:
     root = shared / "kitti-sample"
     ablate(tmp_path, "run", str(STUDY), "--set", f"data.root={root}", "--max-steps", "4")
-    rows = query(tmp_path, "SELECT abs_rel, images FROM evaluations WHERE split = 'val'")
+    rows = query(tmp_path, "SELECT abs_rel, d1, images FROM evaluations WHERE split = 'val'")
     assert rows
-    assert all(0 < abs_rel < 2 and images == 1 for abs_rel, images in rows)
+    assert all(abs_rel > 0 and 0 <= d1 <= 1 and images == 2 for abs_rel, d1, images in rows)
     report = ablate(tmp_path, "report")
     assert "AbsRel ↓" in report
     runs = json.loads(ablate(tmp_path, "ls", "--json"))

@@ -117,11 +117,12 @@ class _Tally:
         )
 
     def _protocol(self, settings: EvalSettings) -> dict[str, Any]:
+        sizes = sorted(self.inputs.items())
         return {
+            "network_input": sizes[0][0] if len(sizes) == 1 else ", ".join(f"{size} ({n})" for size, n in sizes),
             "crop": "kb",
             "mask": settings.mask,
-            "cap_m": [MIN_DEPTH, MAX_DEPTH],
-            "input": dict(sorted(self.inputs.items())),
+            "cap": f"{MIN_DEPTH:g}-{MAX_DEPTH:g} m",
             "resize": "bicubic",
             "alignment": "none",
         }

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ablate.errors import RecordError
-from ablate.runs import files
+from ablate.runs import disk, files
 
 _INTERVAL = 0.3
 """Seconds between two writes."""
@@ -53,4 +53,5 @@ class ProgressFile:
             self._next = time.monotonic() + 10  # a full disk stops the run where it matters, not here
 
     def remove(self) -> None:
-        self._path.unlink(missing_ok=True)
+        if self._path.exists():
+            disk.unlink(self._path)

@@ -81,10 +81,10 @@ def _about(table: Table) -> str:
     """Which split, how many images, under which protocol."""
     parts = []
     if table.split is not None:
-        parts.append(f"split {escape(table.split)}")
+        parts.append(f"{escape(table.split)} split")
     if table.images is not None:
         parts.append(f"{table.images} image{'s' * (table.images != 1)}")
-    parts += [f"{escape(key)} {escape(show(value))}" for key, value in table.protocol.items()]
+    parts += [f"{escape(key.replace('_', ' '))} {escape(show(value))}" for key, value in table.protocol.items()]
     return ", ".join(parts)
 
 

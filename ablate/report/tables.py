@@ -58,7 +58,7 @@ def last_is_selected(summary: StudySummary) -> bool:
 def _table(summary: StudySummary, checkpoint: Checkpoint, resolution: str) -> Table:
     lines = tuple(Line(run, run.score(checkpoint, resolution)) for run in summary.runs)
     scored = [(line.run, line.score) for line in lines if line.score is not None]
-    keys = sorted({key for _, score in scored for key in score.protocol})
+    keys = dict.fromkeys(key for _, score in scored for key in score.protocol)
     common: dict[str, Any] = {}
     notes: list[str] = []
     for key in keys:

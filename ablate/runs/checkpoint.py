@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ablate.errors import CheckpointError, RecordError
-from ablate.runs import files
+from ablate.runs import disk, files
 from ablate.task import Component, Position
 
 KEPT = 2
@@ -73,6 +73,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._made = False
 
     def manifests(self) -> list[Path]:
         """The numbered manifests, newest first."""
@@ -146,7 +147,9 @@ class Checkpoints:
 
         Raises DiskError if there is not enough space, and leaves the earlier checkpoints as they were.
         """
-        files.make_folder(self.folder)
+        if not self._made:
+            files.make_folder(self.folder)
+            self._made = True
         files.need_space(self.folder, self._expected_bytes())
         number = 1 + max((int(path.stem) for path in self.manifests()), default=0)
         stored = {}
@@ -192,9 +195,9 @@ class Checkpoints:
                 return  # files that a damaged manifest may name stay for whoever looks into it
         for path in self.folder.iterdir():
             if path.name not in named:
-                path.unlink()
+                disk.unlink(path)
 
     def _forget(self, kept: int) -> None:
         for path in self.manifests()[kept:]:
-            path.unlink()
+            disk.unlink(path)
         self.sweep()

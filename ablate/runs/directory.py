@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import RecordError, UnknownRunError
-from ablate.runs import files
+from ablate.runs import disk, files
 from ablate.runs.paths import RunPaths, RunsDir
 
 
@@ -81,14 +80,14 @@ def ensure_run(runs: RunsDir, identity: RunIdentity, config: RunConfig) -> RunPa
 def _create(runs: RunsDir, paths: RunPaths, identity: RunIdentity, config: RunConfig) -> None:
     files.make_folder(runs.root)
     aside = RunPaths(runs.root / f".{identity.name}.{os.getpid()}{files.TEMPORARY}")
-    shutil.rmtree(aside.root, ignore_errors=True)
-    aside.root.mkdir()
+    disk.remove_tree(aside.root)
+    disk.make_folder(aside.root)
     files.write_json(aside.identity, {"v": 1, **asdict(identity), "created": identity.created or time.time()})
     write_config(aside, config)
     try:
-        aside.root.rename(paths.root)
+        disk.rename_folder(aside.root, paths.root)
     except OSError:
-        shutil.rmtree(aside.root, ignore_errors=True)
+        disk.remove_tree(aside.root)
         if not paths.identity.exists():  # else another process made the very same run a moment ago
             raise
     files.fsync_folder(runs.root)

@@ -6,6 +6,7 @@ moment a reader finds the old bytes or the new ones, and after `write_atomic` re
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -16,9 +17,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ablate.errors import DiskError, RecordError
+from ablate.runs import disk
 
 TEMPORARY = ".tmp"
 """Suffix of files that are being written; whatever bears it may be swept once nobody writes."""
+
+_BUFFER = 2**20
+"""Bytes that are gathered before they are written."""
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
 
@@ -30,51 +35,68 @@ def is_disk_error(error: BaseException) -> bool:
 
 def fsync_folder(folder: Path) -> None:
     """Makes renames and deletions in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    disk.sync_folder(folder)
 
 
 def make_folder(folder: Path) -> None:
-    """Creates `folder` and its parents, durably."""
-    if folder.is_dir():
-        return
-    make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    fsync_folder(folder.parent)
+    """Makes `folder` and its parents, durably: also one that a process made which then was killed."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        try:
+            disk.make_folder(folder)
+        except FileExistsError:
+            if not folder.is_dir():  # else another process was faster
+                raise
+    with contextlib.suppress(PermissionError):  # a folder that only lets pass was there long before us
+        disk.sync_folder(folder.parent)
 
 
 class _HashingWriter:
     """Writes to a file and hashes on the way, so that a checkpoint is not read again to name it."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._waiting = bytearray()
         self.sha256 = hashlib.sha256()
         self.bytes = 0
 
     def write(self, data: Any) -> int:
-        self._file.write(data)
-        view = memoryview(data)
+        view = memoryview(data).cast("B")
         self.sha256.update(view)
         self.bytes += view.nbytes
+        if len(self._waiting) + view.nbytes > _BUFFER:
+            self.flush()
+        if view.nbytes > _BUFFER:
+            write_all(self._descriptor, view)
+        else:
+            self._waiting += view
         return view.nbytes
 
     def flush(self) -> None:
-        self._file.flush()
+        write_all(self._descriptor, bytes(self._waiting))
+        self._waiting.clear()
+
+
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
+    """Writes all of `data`, in as many calls as the system takes."""
+    left = memoryview(data)
+    while left.nbytes:
+        left = left[disk.write(descriptor, left) :]
 
 
 def write_aside(path: Path, save: Callable[[BinaryIO], None]) -> tuple[str, int]:
     """Writes `path` atomically and durably through `save`; returns its (SHA-256, bytes)."""
     aside = path.with_name(path.name + TEMPORARY)
-    with aside.open("wb") as file:
-        writer = _HashingWriter(file)
+    descriptor = disk.open_new(aside)
+    try:
+        writer = _HashingWriter(descriptor)
         save(cast(BinaryIO, writer))
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    fsync_folder(path.parent)
+        writer.flush()
+        disk.sync(descriptor)
+    finally:
+        disk.close(descriptor)
+    disk.replace(aside, path)
+    disk.sync_folder(path.parent)
     return writer.sha256.hexdigest(), writer.bytes
 
 
@@ -90,8 +112,12 @@ def write_atomic(path: Path, data: bytes) -> None:
 def write_lagging(path: Path, data: bytes) -> None:
     """Replaces `path` atomically but not durably: for progress that nobody needs after a power cut."""
     aside = path.with_name(path.name + TEMPORARY)
-    aside.write_bytes(data)
-    aside.replace(path)
+    descriptor = disk.open_new(aside)
+    try:
+        write_all(descriptor, data)
+    finally:
+        disk.close(descriptor)
+    disk.replace(aside, path)
 
 
 def open_plain(path: Path) -> BinaryIO:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
 from ablate.errors import DiskError, JournalError
-from ablate.runs import files
+from ablate.runs import disk, files
 
 VERSION = 1
 RecordType = Literal["attempt", "epoch", "evaluation", "event"]
@@ -104,14 +104,13 @@ class Journal:
                 f"{path}: damaged after record {self.seq} (byte {end}), but a checkpoint vouches for record "
                 f"{acknowledged}; restore the file from a backup, or train anew with `--from-scratch`"
             )
-        existed = path.exists()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._descriptor = os.open(path, flags, 0o644)
+        self._descriptor = disk.open_append(path)
         if os.fstat(self._descriptor).st_size > end:
-            os.ftruncate(self._descriptor, end)
-        os.fsync(self._descriptor)
-        if not existed:
-            files.fsync_folder(path.parent)
+            disk.truncate(self._descriptor, end)
+        disk.sync(self._descriptor)
+        # A process that was killed may have made the journal, or the folder of the run, and not got this far.
+        disk.sync_folder(path.parent)
+        disk.sync_folder(path.parent.parent)
 
     def append(
         self, type_: RecordType, epoch: int, step: int, body: Mapping[str, Any], *, durable: bool = True
@@ -123,10 +122,10 @@ class Journal:
         record = Record(self.seq + 1, self.attempt, type_, epoch, step, time.time(), time.monotonic(), body)
         data = encode(record)
         try:
-            if os.write(self._descriptor, data) != len(data):
+            if disk.write(self._descriptor, data) != len(data):
                 raise DiskError(f"{self.path}: no space left for the journal; make room, then resume")
             if durable:
-                os.fdatasync(self._descriptor) if hasattr(os, "fdatasync") else os.fsync(self._descriptor)
+                disk.sync_data(self._descriptor)
         except OSError as error:
             # After a failed fsync the kernel may have dropped the pages: trying again would lie.
             self.close()
@@ -139,7 +138,7 @@ class Journal:
 
     def close(self) -> None:
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            disk.close(self._descriptor)
             self._descriptor = -1
 
     def __enter__(self) -> Self:

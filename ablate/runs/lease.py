@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from ablate.errors import HeldError
+from ablate.runs import disk
 
 _PATIENCE = 0.5
 """Seconds to try: somebody who only asks whether a lease is held takes it for an instant."""
@@ -68,21 +69,21 @@ class Lease:
     @classmethod
     def acquire(cls, path: Path, what: str) -> Self:
         """Raises HeldError, naming the holder, if another process has it. `what` names it in the text."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        descriptor = disk.open_lock(path)
         deadline = time.monotonic() + _PATIENCE
         while not _lock(descriptor, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
-                os.close(descriptor)
+                disk.close(descriptor)
                 raise HeldError(f"{what} is held by {_read_holder(path) or 'another process'}; wait for it, or stop it")
             time.sleep(0.02)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(asdict(this_process())).encode(), 0)
+        disk.truncate(descriptor, 0)
+        disk.write(descriptor, json.dumps(asdict(this_process())).encode())
         return cls(descriptor, path)
 
     def release(self) -> None:
         if self._descriptor >= 0:
-            os.ftruncate(self._descriptor, 0)
-            os.close(self._descriptor)
+            disk.truncate(self._descriptor, 0)
+            disk.close(self._descriptor)
             self._descriptor = -1
 
     def __enter__(self) -> Self:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from ablate.errors import RecordError
-from ablate.runs import files, lease
+from ablate.runs import disk, files, lease
 from ablate.runs.paths import RunPaths
 
 
@@ -97,5 +97,5 @@ def status(paths: RunPaths) -> Status:
 def clear_outcome(paths: RunPaths) -> None:
     """A new attempt begins: how the last one ended is no longer where the run stands."""
     if paths.outcome.exists():
-        paths.outcome.unlink()
+        disk.unlink(paths.outcome)
         files.fsync_folder(paths.root)

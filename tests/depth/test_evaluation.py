@@ -55,7 +55,7 @@ def test_a_flat_prediction_scores_what_the_protocol_says(street: Path) -> None:
         for key in KEYS:
             assert result.metrics[key] == pytest.approx(np.mean([m[key] for m in expected if m]), rel=1e-5)
         assert (result.images, result.skipped, result.split) == (3, 0, "val")
-        assert result.protocol["input"] == {size: 3}
+        assert result.protocol["network_input"] == size
         assert result.protocol["mask"] == "eigen"
     assert (full.resolution, reduced.resolution) == ("full", "reduced")
 

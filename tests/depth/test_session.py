@@ -138,8 +138,8 @@ def test_evaluation_of_every_resolution(settings: dict[str, Any]) -> None:
     full, reduced = evaluated(session, "test")
     assert saved(session) == before
     assert (full.resolution, reduced.resolution) == ("full", "reduced")
-    assert full.protocol["input"] == {"352x1216": 2}
-    assert reduced.protocol["input"] == {"32x96": 2}
+    assert full.protocol["network_input"] == "352x1216"
+    assert reduced.protocol["network_input"] == "32x96"
     assert full.images == reduced.images == 2
     assert all(value is not None and np.isfinite(value) for value in full.metrics.values())
     assert full.metrics != reduced.metrics
@@ -254,7 +254,7 @@ def test_a_hybrid_trains_two_steps_and_evaluates_an_image(tmp_path: Path, street
     assert [report.images for report in reports] == [1, 1]
     assert digest(session) != before
     (result,) = evaluated(session)
-    assert result.protocol["input"] == {"192x672": 1}
+    assert result.protocol["network_input"] == "192x672"
     assert all(value is not None and np.isfinite(value) for value in result.metrics.values())
 
 

@@ -77,7 +77,7 @@ def test_one_row_from_one_checkpoint():
     rows = table_rows(text)
     assert rows[2][:3] == ["std-aaaaaaaa", "1e-5", "4/5"] and set(rows[2][3:]) == {"0.500"}
     assert rows[5][:3] == ["std-aaaaaaaa", "1e-5", "5/5"] and set(rows[5][3:]) == {"0.700"}
-    assert "split test, 652 images, mask garg" in text
+    assert "test split, 652 images, mask garg" in text
     assert "Selected epoch (best AbsRel ↓ on val, reduced size)" in text
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import BinaryIO
 import pytest
 
 from ablate.errors import CheckpointError, DiskError
-from ablate.runs import files
+from ablate.runs import disk, files
 from ablate.runs.checkpoint import Checkpoints, Manifest
 from ablate.task import Position
 
@@ -187,9 +186,8 @@ def killer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Killer]:
 
         monkeypatch.setattr(owner, name, wrapped)
 
-    for name in ("open", "replace", "unlink", "mkdir"):
-        wrap(Path, name)
-    wrap(os, "fsync")
+    for name in ("open_new", "write", "sync", "replace", "sync_folder", "unlink", "make_folder"):
+        wrap(disk, name)
     wrap(Bytes, "save")
     yield killer
 
@@ -222,4 +220,4 @@ def test_killed_between_any_two_file_operations_a_whole_checkpoint_is_left(tmp_p
         if finished:
             break
         at += 1
-    assert at > 12
+    assert at > 15

@@ -151,6 +151,20 @@ def test_a_baseline_that_no_cell_is(cells: Cells) -> None:
     assert [cell.baseline for cell in cells("grid: {train.lr: [1e-4]}\nbaseline: {train.flip: 1}")] == [None]
 
 
+def test_axes_that_no_longer_apply_leave_the_baseline(cells: Cells) -> None:
+    text = """
+task: toy
+grid:
+  knobs.a: [0, 1]
+  knobs.b: {values: [5, 6], when: {knobs.a: 1}}
+  knobs.c: {values: [7, 8], when: {knobs.b: 6}}
+baseline: {knobs.a: 0}
+"""
+    found = cells(text)
+    assert values(found, "knobs.a", "knobs.b", "knobs.c") == [(0, "-", "-"), (1, 5, "-"), (1, 6, 7), (1, 6, 8)]
+    assert [cell.baseline for cell in found] == [0, 0, 0, 0]
+
+
 def test_a_group_that_is_null_in_base_is_filled_by_an_axis(cells: Cells) -> None:
     found = cells("base: {data.subset: null}\ngrid: {data.subset.n: [4, 8]}")
     assert [cell.config.data.subset.n for cell in found] == [4, 8]  # type: ignore[attr-defined]

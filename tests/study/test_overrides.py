@@ -114,5 +114,10 @@ def test_mistakes_name_the_option(
     assert (hint or "") in (found.hint or "")
 
 
+def test_an_option_is_blamed_before_the_file_that_it_contradicts(refused: Refused) -> None:
+    found = refused("base: {eval: {mask: garg, select: {metric: rmse}}}", "eval.resolutions=[full]")
+    assert (found.file, found.line, found.key) == ("--set eval.resolutions=[full]", None, "eval")
+
+
 def test_a_bomb_in_an_option(refused: Refused) -> None:
     assert "nested more than" in refused("", "train.lr=" + "[" * 3000).problem
