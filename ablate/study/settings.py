@@ -233,7 +233,7 @@ def complain(detail: ErrorDetails, setting: Setting | None, trail: Sequence[str 
     indices = tuple(part for part in trail if isinstance(part, int))
     options = choices(setting) if setting else ()
     if detail["type"] == "missing":
-        return Complaint("a value is required")
+        return Complaint(f"the list {shown(value)} is too short" if indices else "a value is required")
     if options and not isinstance(value, list | dict) and value not in options:
         close = closest(value, options) if isinstance(value, str) else None
         listed = ", ".join(str(option) for option in options)

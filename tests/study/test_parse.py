@@ -97,6 +97,7 @@ MISTAKES = [
     ("base: {model: {attention: perfomer}}", 2, 27, "model.attention", "expected one of", "did you mean performer?"),
     ("base: {model: {name: dpt_tinny}}", 2, 22, "model.name", "expected one of", "did you mean dpt_tiny?"),
     ("base: {data: {resolution: [192, 641]}}", 2, 27, "data.resolution", "[192, 640]", None),
+    ("base: {data: {resolution: [192]}}", 2, 27, "data.resolution", "the list [192] is too short", None),
     ("base: {data: {resolution: 192}}", 2, 27, "data.resolution", "expected a list, found 192", None),
     ("base: {data: {resolution: [192, x]}}", 2, 33, "data.resolution", "whole number, found 'x'", None),
     ("base: {data: {subset: {seed: 3}}}", 2, 15, "data.subset.n", "a value is required", None),

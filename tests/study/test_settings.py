@@ -107,7 +107,7 @@ class OddConfig(RunSettings):
         ("odd.mixed", True, "expected a whole number or text or null, found true"),
         ("odd.pair", [2, "b"], None),
         ("odd.pair", [2, "c"], "expected one of a, b; found 'c'"),
-        ("odd.pair", [2], "field required"),
+        ("odd.pair", [2], "the list [2] is too short"),
         ("odd.many", [1, 2.5], None),
         ("odd.many", [1, True], "expected a number, found true"),
         ("odd.many", [1, "2"], "expected a number, found '2'"),
