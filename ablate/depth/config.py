@@ -114,10 +114,13 @@ class TrainSettings(LoopSettings):
     @model_validator(mode="before")
     @classmethod
     def _resolve_weight_decay(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("weight_decay") is None:
-            optimizer = values.get("optimizer", "adam")
-            if DEFAULT_WEIGHT_DECAY.get(optimizer):
-                return {**values, "weight_decay": DEFAULT_WEIGHT_DECAY[optimizer]}
+        """What is left out and what is spelled out are one run: adam's 0 is null, adamw's default is 0.01."""
+        if not isinstance(values, dict):
+            return values
+        default = DEFAULT_WEIGHT_DECAY.get(values.get("optimizer", "adam"), 0.0)
+        given = values.get("weight_decay")
+        if given is None or (given == default and not isinstance(given, bool)):
+            return {**values, "weight_decay": default or None}
         return values
 
 

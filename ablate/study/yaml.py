@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -97,8 +98,6 @@ def read_document(path: Path) -> Document:
 
 
 def _neighbours(path: Path) -> str | None:
-    from difflib import get_close_matches
-
     try:
         names = [other.name for other in path.parent.iterdir() if other.suffix in (".yaml", ".yml")]
     except (OSError, ValueError):
