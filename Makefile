@@ -27,7 +27,7 @@ demo: $(VENV)/installed
 	$(BIN)/ablate report --format md
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
