@@ -7,13 +7,16 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from ablate.errors import UnknownRunError
 from ablate.results.records import AttemptRow, CellRow, EpochRow, EvaluationRow, EventRow, RunRow, StudyRow
 from ablate.runs.states import Reason, State
+
+if TYPE_CHECKING:
+    import pandas
 
 Answer = list[tuple[Any, ...]]
 
@@ -147,6 +150,13 @@ class Queries:
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> tuple[list[str], Answer]:
         """Any query over the public views: the column names and the rows."""
         return self._describe(sql, parameters), self._fetch(sql, parameters)
+
+    def frame(self, sql: str, parameters: Sequence[object] = ()) -> pandas.DataFrame:
+        """The answer to any query over the public views as a pandas table, for notebooks."""
+        import pandas
+
+        columns, rows = self.rows(sql, parameters)
+        return pandas.DataFrame(rows, columns=columns)
 
     def _describe(self, sql: str, parameters: Sequence[object]) -> list[str]:
         return [row[0] for row in self._fetch(f"DESCRIBE {sql}", parameters)]

@@ -49,8 +49,12 @@ def test_the_way_of_reading_works(work, monkeypatch):
     with open_results(work.db, work.runs_dir):
         pass
     monkeypatch.chdir(work.root)
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
+    plain, notebook = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
     names = {}
-    exec(code, names)
+    exec(plain, names)
     assert names["connection"].execute("SELECT count(*) FROM epochs").fetchone() == (1,)
     names["connection"].close()
+    exec(notebook, names)
+    assert list(names["table"].columns) == ["run_id", "epoch", "abs_rel"]
+    assert len(names["table"]) == 1
+    assert names["table"]["abs_rel"].dtype.kind == "f"
