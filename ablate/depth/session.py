@@ -67,9 +67,10 @@ class DepthSession:
         order = self._order(epoch)
         flip = self._config.train.flip
         flips = np.array([flipped(self._config.seed, epoch, int(index), flip) for index in order], dtype=np.bool_)
-        return batches(
-            self._data, order, flips, self._config.train.batch_size, first_step, workers=self._config.data.workers
-        )
+        with _memory_errors(self._config):  # a batch of large images may be what does not fit
+            yield from batches(
+                self._data, order, flips, self._config.train.batch_size, first_step, workers=self._config.data.workers
+            )
 
     def step(self, batch: Batch, position: Position) -> StepReport:
         """Raises DivergedError, the weights being unchanged, if the loss or its gradient is not finite."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ablate.depth.config import DataSettings, DepthConfig, ModelSettings
 from ablate.depth.data.check import check_dataset
-from ablate.depth.data.kitti import SPLITS, list_files, read_split
+from ablate.depth.data.kitti import SPLITS, list_digest, list_files, read_split
 from ablate.errors import DataError
 from ablate.task import Checked, Description, Metric, Placement, RunSettings, Session
 
@@ -49,10 +50,9 @@ class DepthTask:
 
     def digests(self, config: RunSettings) -> Mapping[str, str]:
         config = _depth(config)
-        files = dict(list_files(config.data.root, config.data.split))
-        if config.model.weights:
-            files["weights"] = config.model.weights
-        return {name: _sha256(path) for name, path in files.items()}
+        lists = list_files(config.data.root, config.data.split)
+        digests = {name: list_digest(path) for name, path in lists.items()}
+        return digests | ({"weights": _sha256(config.model.weights)} if config.model.weights else {})
 
     def slug(self, config: RunSettings) -> str:
         config = _depth(config)
@@ -68,7 +68,8 @@ class DepthTask:
 
     def check(self, config: RunSettings, cache_dir: Path | None, say: Callable[[str], None]) -> Checked:
         config = _depth(config)
-        return check_dataset(config.data.root, config.data.split, cache_dir, say)
+        checked = check_dataset(config.data.root, config.data.split, cache_dir, say)
+        return replace(checked, notes=(*_upright(config), *checked.notes))
 
     def describe(self, config: RunSettings) -> Description:
         import torch
@@ -80,7 +81,7 @@ class DepthTask:
         with torch.device("meta"):  # shapes without memory: a DPT-Hybrid takes a blink
             model = build(config.model)
         images, notes = _images(config)
-        return Description(audit.count(model), audit.parts(model), images, notes)
+        return Description(audit.count(model), audit.parts(model), images, (*_upright(config), *notes))
 
     def open(self, config: RunSettings, placement: Placement) -> Session:
         from ablate.depth.session import DepthSession
@@ -109,6 +110,16 @@ def _short(lr: float) -> str:
     """1e-05 -> 1e-5, 0.0003 -> 3e-4."""
     mantissa, exponent = f"{lr:e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def _upright(config: DepthConfig) -> Iterator[str]:
+    """A size written width first, as most tools do, trains without complaint on frames squashed beyond recognition."""
+    height, width = config.data.resolution
+    if height > width:
+        yield (
+            f"data.resolution [{height}, {width}] is higher than wide, and KITTI's frames are 375x1242 (height x width); "
+            f"was [{width}, {height}] meant?"
+        )
 
 
 def _images(config: DepthConfig) -> tuple[dict[str, int], tuple[str, ...]]:

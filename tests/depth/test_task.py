@@ -91,6 +91,24 @@ def test_digests_are_those_of_the_files(tmp_path: Path, street: Path, settings: 
     assert set(TASK.digests(configured(settings))) == {"train", "val", "test"}
 
 
+def test_line_ends_and_a_byte_order_mark_do_not_make_another_run(tmp_path: Path, settings: dict[str, Any]) -> None:
+    lines = ["2011_09_26/2011_09_26_drive_0001_sync 5 l", "2011_09_26/2011_09_26_drive_0001_sync 6 r"]
+    (tmp_path / "val_files.txt").write_text(lines[0])
+    found = set()
+    spellings = (
+        "\n".join(lines),
+        "\r\n".join(lines) + "\r\n",
+        "\ufeff" + "\n".join(lines),
+        "\n\n".join(lines) + "\n \n",
+    )
+    for text in spellings:
+        (tmp_path / "train_files.txt").write_bytes(text.encode())
+        found.add(TASK.digests(configured(settings, data={"root": tmp_path}))["train"])
+    assert len(found) == 1
+    (tmp_path / "train_files.txt").write_text("\n".join(reversed(lines)))
+    assert TASK.digests(configured(settings, data={"root": tmp_path}))["train"] not in found
+
+
 def test_an_absent_test_list_has_no_digest(tmp_path: Path, settings: dict[str, Any]) -> None:
     for name in ("train", "val"):
         (tmp_path / f"{name}_files.txt").write_text("2011_09_26/2011_09_26_drive_0001_sync 5 l\n")
@@ -130,6 +148,12 @@ def test_frames_without_depth_are_counted(tmp_path: Path, street: Path, settings
     described = TASK.describe(configured(settings, data={"root": tmp_path}))
     assert described.images == {"train": 7, "val": 3, "test": 0}
     assert described.notes[0] == "1 of the 8 frames of the train list has no depth map and is left out"
+
+
+def test_a_size_written_width_first_is_noted(config: DepthConfig, settings: dict[str, Any]) -> None:
+    upright = configured(settings, data={"resolution": [96, 64]})
+    for notes in (TASK.check(upright, None, lambda text: None).notes, TASK.describe(upright).notes):
+        assert "[96, 64] is higher than wide" in notes[0] and "was [64, 96] meant?" in notes[0]
 
 
 def test_another_tasks_configuration_is_refused() -> None:

@@ -46,7 +46,7 @@ def check_dataset(root: Path, split: Path | None, cache_dir: Path | None, say: S
     Frames without a depth map are left out, counted and named. Files that passed are remembered in `cache_dir` by
     path, size and modification time. Raises one DataError that names all that is wrong: missing or damaged images,
     damaged depth maps or ones that are not 16-bit PNGs, sizes that differ within a frame, frames that are smaller
-    than the crop they are to be evaluated on, and splits of which more than 10 % have no depth. Raises DataError as
+    than the crop they are to be evaluated on, and splits of which more than 10 % have no depth map, or all an empty one. Raises DataError as
     `read_split`.
     """
     listed = list_files(root, split)
@@ -62,7 +62,9 @@ def check_dataset(root: Path, split: Path | None, cache_dir: Path | None, say: S
     problems = [*missing.values(), *bad]
     for name, frames in splits.items():
         problems += _misfits(name, frames.frames, seen)
-    lacking = [text for name, frames in splits.items() for text in _too_few(name, frames)]
+    lacking = [
+        text for name, frames in splits.items() for text in (*_too_few(name, frames), *_all_empty(name, frames, seen))
+    ]
     if problems or lacking:
         raise DataError(_complaint(root, problems, lacking))
     overlaps = _overlaps(splits)
@@ -168,6 +170,13 @@ def _too_few(name: str, frames: Split) -> Iterator[str]:
             f"{name}: {lacking} of {total} frames have no depth map in data_depth_annotated/train or /val "
             f"(at most {MOST_WITHOUT_DEPTH:.0%} may lack one): {_listed(frames.without_depth)}"
         )
+
+
+def _all_empty(name: str, split: Split, seen: Mapping[Path, Seen]) -> Iterator[str]:
+    """A split whose depth maps are all empty: nothing could be learned from it, nor measured on it."""
+    depths = [seen.get(frame.depth) for frame in split.frames]
+    if depths and all(depth is not None and not depth.valid for depth in depths):
+        yield f"{name}: none of the {len(depths)} depth maps holds any depth (0 means: not measured)"
 
 
 def _complaint(root: Path, problems: Sequence[str], lacking: Sequence[str]) -> str:

@@ -7,18 +7,29 @@ root/[split/]{train,val,test}_files.txt                                     date
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ablate.depth.data.images import load_depth, load_image, load_raw_depth
 from ablate.errors import DataError
 
-__all__ = ["SPLITS", "Frame", "Split", "list_files", "load_depth", "load_image", "load_raw_depth", "read_split"]
+__all__ = [
+    "SPLITS",
+    "Frame",
+    "Split",
+    "list_digest",
+    "list_files",
+    "load_depth",
+    "load_image",
+    "load_raw_depth",
+    "read_split",
+]
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -109,6 +120,18 @@ def read_split(root: Path, split: Path | None, which: SplitName) -> Split:
         else:
             frames.append(Frame(entry.name, image, depth))
     return Split(tuple(frames), tuple(without_depth), tuple(without_image))
+
+
+def list_digest(path: Path) -> str:
+    """SHA-256 of the frames that a list names, in order, whatever its line ends and spaces. Raises DataError."""
+    status = path.stat()
+    return _digest_of_version(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest_of_version(path: Path, size: int, mtime_ns: int) -> str:
+    """Read once per process: the cells of a study share their lists."""
+    return hashlib.sha256("".join(f"{entry.name}\n" for entry in _entries(path)).encode()).hexdigest()
 
 
 def _entries(path: Path) -> list[_Entry]:

@@ -163,10 +163,13 @@ def _lines(places: list[_Place], split: str) -> bytes:
 
 def _draw(folder: Path, places: list[_Place], seed: int, say: Say) -> None:
     """Every frame depends on its own seed alone, so that threads cannot change it."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
         for done, _ in enumerate(pool.map(lambda place: _draw_one(folder, place, seed), places), 1):
             if done % 100 == 0:
                 say(f"{folder}: {done} of {len(places)} frames drawn")
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for the frames in hand, not for all
 
 
 def _draw_one(folder: Path, place: _Place, seed: int) -> None:

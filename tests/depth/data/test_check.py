@@ -150,6 +150,15 @@ def test_an_empty_depth_map_is_noted(kitti) -> None:
     assert any("1 depth maps hold no depth at all" in note for note in checked(root).notes)
 
 
+def test_a_split_whose_depth_maps_are_all_empty_is_an_error(kitti) -> None:
+    root = kitti(train=2)
+    for frame in frames(root):
+        Image.fromarray(np.zeros((352, 1216), np.uint16)).save(frame.depth)
+    text = complaint(root)
+    assert "train: none of the 2 depth maps holds any depth" in text
+    assert "val:" not in text
+
+
 def test_a_pipe_is_refused_rather_than_waited_for(kitti) -> None:
     root = kitti(train=2)
     path = frames(root)[0].image
