@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Runs the `ablate` command and exits with the code that `docs/cli.md` lists."""
     from ablate.cli.app import app
-    from ablate.cli.console import fail
+    from ablate.cli.console import fail, of_the_system
     from ablate.errors import AblateError
 
     try:
@@ -19,3 +19,9 @@ def main() -> None:
     except BrokenPipeError:  # `ablate ls | head`
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        said = of_the_system(error)
+        if said is None:
+            raise
+        fail(said)
+        sys.exit(said.exit_code)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ablate.cli import data, database, reports, runs, studies
+from ablate.cli import data, database, health, maintenance, reports, runs, studies
 
 app = typer.Typer(
     name="ablate",
@@ -39,10 +39,16 @@ def _root(
 app.command()(studies.plan)
 app.command()(studies.run)
 app.command()(runs.resume)
+app.command()(maintenance.retry)
+app.command()(maintenance.stop)
 app.command()(runs.status)
 app.command()(runs.ls)
 app.command()(runs.show)
 app.command()(reports.report)
+app.command()(maintenance.verify)
+app.command()(maintenance.rm)
+app.command()(maintenance.gc)
+app.command()(health.doctor)
 app.command()(studies.schema)
 app.add_typer(data.app, name="data")
 app.add_typer(database.app, name="db")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from ablate.errors import AblateError
+from ablate.errors import AblateError, DiskError, UsageError
 
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -21,6 +24,27 @@ def say(text: str) -> None:
 
 def fail(error: AblateError) -> None:
     talk.print(f"[bold red]error:[/] {escape(str(error))}")
+
+
+def of_the_system(error: OSError) -> AblateError | None:
+    """What the operating system refused, as an error for the user; None if it names no file, and so may be a bug."""
+    from ablate.runs.files import is_disk_error
+
+    reason = (error.strerror or str(error)).lower()
+    text = f"{error.filename}: {reason}" if error.filename else reason
+    if is_disk_error(error):
+        return DiskError(f"{text}; make room or make it writable, or name other places with --runs-dir and --db")
+    return UsageError(f"{text}; name another place, or put this one right") if error.filename else None
+
+
+@contextmanager
+def interruptible(text: str) -> Iterator[None]:
+    """Ctrl-C ends the command with `text` and exit code 130. For what has nothing to save."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(text)
+        raise typer.Exit(130) from None
 
 
 def emit(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,9 @@ def sample(
 
     Example: ablate data sample data/sample
     """
-    from ablate.cli.console import say
+    from ablate.cli.console import interruptible, say
+    from ablate.cli.studies import command_line
     from ablate.depth.data.street import make_street
 
-    make_street(folder, frames={"train": train, "val": val, "test": test}, seed=seed, say=say)
+    with interruptible(f"interrupted; {folder} is not complete. To go on: {shlex.join(command_line())}"):
+        make_street(folder, frames={"train": train, "val": val, "test": test}, seed=seed, say=say)

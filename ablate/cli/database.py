@@ -28,3 +28,23 @@ def rebuild(db: options.Db = DEFAULT_DB, runs_dir: options.Runs = DEFAULT_RUNS) 
     say(f"{db}: made again from {runs_dir} ({done.runs} runs, {done.records:,} records)")
     for problem in done.problems:
         say(f"warning: {problem}")
+
+
+@app.command()
+def verify(db: options.Db = DEFAULT_DB, runs_dir: options.Runs = DEFAULT_RUNS) -> None:
+    """Compare every row of the public views with what the run directories say.
+
+    Example: ablate db verify
+    """
+    from ablate.cli.console import emit, say
+    from ablate.results.verify import verify as compare
+
+    found = compare(db, runs_dir)
+    for problem in found.problems:
+        say(f"warning: {problem}")
+    for difference in found.differences:
+        emit(difference)
+    if found.differences:
+        say(f"{db} is not what the runs say; `ablate db rebuild` makes it again")
+        raise typer.Exit(1)
+    say(f"{db}: all {found.rows:,} rows are what {runs_dir} says")

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ablate.cli.console import print_table
 from ablate.cli.listing import coloured, runs_data
+from ablate.results.certificates import Certificate, certificate_of
 from ablate.results.open import Results
 from ablate.results.records import AttemptRow, EpochRow, EvaluationRow, RunRow
 
@@ -30,6 +31,7 @@ class Details:
     evaluations: tuple[EvaluationRow, ...]
     notes: tuple[str, ...]
     files: tuple[tuple[str, int], ...]
+    certificate: Certificate | None = None
 
     def as_data(self) -> dict[str, Any]:
         return {
@@ -41,6 +43,7 @@ class Details:
             "evaluations": [vars(evaluation) for evaluation in self.evaluations],
             "notes": list(self.notes),
             "files": dict(self.files),
+            "certificate": None if self.certificate is None else vars(self.certificate),
         }
 
 
@@ -54,6 +57,7 @@ def gather(results: Results, run: RunRow) -> Details:
         evaluations=results.evaluations(run.run_id),
         notes=_notes(results, run.run_id),
         files=_files(run.directory),
+        certificate=certificate_of(run),
     )
 
 
@@ -63,6 +67,8 @@ def _notes(results: Results, run_id: str) -> tuple[str, ...]:
     for event in results.events(run_id):
         if event.name == "checked":
             notes.update(dict.fromkeys(event.body.get("notes", ())))
+        elif event.name == "changed":
+            notes[f"attempt {event.attempt}: {event.body.get('text')}"] = None
         elif event.name == "differs":
             where = " ".join(str(event.body[key]) for key in ("type", "split", "resolution") if event.body.get(key))
             notes[f"epoch {event.epoch}: {where} came out different when it was computed again"] = None
@@ -85,6 +91,8 @@ def show_details(details: Details) -> None:
     console.print(f"hash         {run.hash}")
     console.print(f"directory    {escape(str(run.directory))}")
     console.print(f"made by      {escape(run.command or '')}")
+    if details.certificate is not None:
+        console.print(f"certificate  {escape(details.certificate.sentence)}")
     for note in details.notes:
         console.print(f"note         {escape(note)}")
     console.print("\n[bold]Configuration[/] (settings that differ from the defaults are marked *)")

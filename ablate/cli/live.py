@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -15,6 +18,7 @@ from rich.table import Table
 
 from ablate.engine.progress import Progress
 from ablate.engine.scheduler import Ended, Job
+from ablate.engine.stop import StopFlag
 from ablate.runs.states import State
 
 _PLAIN_EVERY = 30.0
@@ -22,18 +26,29 @@ _PLAIN_EVERY = 30.0
 
 _STYLES = {State.COMPLETE: "green", State.FAILED: "bold red", State.PAUSED: "yellow"}
 
+_STOPPING = "stopping: every run finishes its step and saves; Ctrl-C again ends them at once"
+_AT_ONCE = "ended at once, without saving: the same command goes on from the last checkpoints"
+
+
+def _moves(console: Console) -> bool:
+    """Whether a table can be drawn over itself; on a dumb terminal rich would draw nothing at all."""
+    return console.is_terminal and not console.is_dumb_terminal
+
 
 class Screen:
     """Use as a context manager; `running` and `ended` are what a scheduler's Watch calls."""
 
-    def __init__(self, console: Console, title: str, total: int, done: int) -> None:
+    def __init__(self, console: Console, title: str, total: int, done: int, stop: StopFlag | None = None) -> None:
         self.console = console
         self.title, self.total, self.done = title, total, done
         self.failed = 0
-        self._live = Live(console=console, refresh_per_second=8, transient=True) if console.is_terminal else None
+        self._stop = StopFlag() if stop is None else stop
+        self._live = Live(console=console, refresh_per_second=8, transient=True) if _moves(console) else None
         self._spoken: dict[str, float] = {}
+        self._told = False
 
     def __enter__(self) -> Self:
+        self._stop.last_words = self._last_words
         if self._live is not None:
             self._live.start()
         return self
@@ -46,6 +61,9 @@ class Screen:
             self._live.stop()
 
     def running(self, active: Sequence[tuple[Job, Progress | None]], waiting: int) -> None:
+        if self._stop and active and not self._told:
+            self._told = True
+            self.console.print(_STOPPING if self._stop.signal == signal.SIGINT else _STOPPING.partition(";")[0])
         if self._live is not None:
             self._live.update(self._table(active, waiting))
             return
@@ -67,6 +85,12 @@ class Screen:
         if outcome.state is State.FAILED:
             line += f"\n          log: {escape(str(ended.job.paths.log))}"
         self.console.print(line)
+
+    def _last_words(self) -> None:
+        """A second Ctrl-C: the table is left as it is, the cursor is given back, and nothing is left unsaid."""
+        cursor = "\n\x1b[?25h" if self._live is not None else ""
+        with contextlib.suppress(OSError):
+            os.write(self.console.file.fileno(), f"{cursor}{_AT_ONCE}\n".encode())
 
     def _speak(self, job: Job, progress: Progress | None) -> None:
         name, now = job.paths.name, time.monotonic()

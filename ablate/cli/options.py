@@ -24,12 +24,46 @@ MaxSteps = Annotated[
     typer.Option("--max-steps", min=1, help="Short for --set train.max_steps=N: a shortened run is another run."),
 ]
 MaxCells = Annotated[int, typer.Option("--max-cells", min=1, help="Refuse grids larger than this.")]
-Device = Annotated[str, typer.Option("--device", help="Where to train: cpu, cuda, cuda:1, mps, or auto.")]
-Workers = Annotated[int, typer.Option("--workers", min=1, max=64, help="Runs at a time.")]
+Device = Annotated[
+    str, typer.Option("--device", help="Where to train: cpu, cuda, cuda:1, mps, auto, or several: cuda:0,cuda:1.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, max=64, help="Runs at a time in all. Default: what --per-device allows, or 1."),
+]
+PerDevice = Annotated[
+    int | None,
+    typer.Option("--per-device", min=1, max=64, help="Runs at a time on one device, those of other commands included."),
+]
+Deferred = Annotated[bool, typer.Option("--deferred", help="Also the cells that the study defers.")]
+TrainOrder = Annotated[
+    str, typer.Option("--order", help="What is trained first: priority (of the study), declared, or cheapest.")
+]
+MaxHours = Annotated[
+    float | None, typer.Option("--max-hours", min=0.0, help="Save and stop after so many hours; exit code 75.")
+]
+FailFast = Annotated[
+    bool, typer.Option("--fail-fast", help="Save and stop everything once one run has failed for good.")
+]
+KeepGoing = Annotated[
+    bool, typer.Option("--keep-going", help="Try every run, whatever happened to others with its model or before it.")
+]
+Retries = Annotated[
+    int | None,
+    typer.Option("--retries", min=0, help="At most so many retries of a run for one cause; 0: none."),
+]
+Grace = Annotated[
+    float, typer.Option("--grace", min=0.0, help="Seconds in which runs must have saved when a signal asks to stop.")
+]
+Stall = Annotated[
+    float, typer.Option("--stall", min=0.0, help="Report a run that shows nothing new for so many minutes; 0: never.")
+]
 Threads = Annotated[
     int | None,
     typer.Option(
-        "--threads", min=1, help="CPU threads of each new run; its first attempt fixes them. Default: cores / workers."
+        "--threads",
+        min=1,
+        help="CPU threads of each new run; its first attempt fixes them. Default: cores / runs at a time.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]

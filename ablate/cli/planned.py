@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ablate.cli.console import print_table, say
+from ablate.cli.edited import changes_of, say_changes
 from ablate.engine.launch import StudyPlan
 from ablate.engine.plan import Action, Planned
 from ablate.task import Description, RunSettings, Task
@@ -48,11 +49,12 @@ def show(plan: StudyPlan) -> None:
         cells = [text(item.cell.settings.get(axis, "")) for axis in axes] + ([str(item.cell.seed)] if seeds else [])
         table.add_row(*(escape(cell) for cell in (item.identity.name, *cells, *_facts(item, description))))
     print_table(table)
+    say_changes(plan)
     for note in notes or ["no modules are shared between blocks"]:
         say(f"note: {note}")
     counts = Counter(str(item.action) for item in plan.chosen)
     say(
-        f"{plan.study.study}: {len(plan.chosen)} cells: "
+        f"{plan.study.study}: {len(plan.chosen)} {'cell' if len(plan.chosen) == 1 else 'cells'}: "
         + ", ".join(f"{count} {name}" for name, count in counts.items())
     )
 
@@ -85,6 +87,7 @@ def text(value: Any) -> str:
 
 def as_data(plan: StudyPlan) -> list[dict[str, Any]]:
     describe = _Describer(plan.task)
+    changes = changes_of(plan)
     return [
         {
             "position": item.cell.position,
@@ -94,6 +97,7 @@ def as_data(plan: StudyPlan) -> list[dict[str, Any]]:
             "seed": item.cell.seed,
             "action": str(item.action),
             "why": item.why,
+            "change": changes.kind(item.identity.run_id) if changes is not None else None,
             "parameters": describe(item.cell.config).parameters,
             "images": dict(describe(item.cell.config).images),
             "shared": {part.name: list(part.shared) for part in describe(item.cell.config).parts if part.shared},

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ablate.cli import options
 from ablate.cli.options import DEFAULT_DB, DEFAULT_RUNS
 from ablate.cli.studies import command_line
+
+if TYPE_CHECKING:
+    from ablate.results.open import Results
 
 
 def resume(
@@ -43,13 +46,13 @@ def status(db: options.Db = DEFAULT_DB, runs_dir: options.Runs = DEFAULT_RUNS, a
 
     Example: ablate status --json
     """
-    from ablate.cli.console import emit, say
+    from ablate.cli.console import emit
     from ablate.cli.listing import show_status, status_data
     from ablate.results.open import open_results
 
     with open_results(db, runs_dir) as results:
         rows = results.runs()
-        say(results.freshness)
+        _say_how_fresh(results)
     if as_json:
         emit(json.dumps(status_data(rows), indent=1))
     else:
@@ -61,13 +64,13 @@ def ls(db: options.Db = DEFAULT_DB, runs_dir: options.Runs = DEFAULT_RUNS, as_js
 
     Example: ablate ls --json
     """
-    from ablate.cli.console import emit, say
+    from ablate.cli.console import emit
     from ablate.cli.listing import runs_data, show_runs
     from ablate.results.open import open_results
 
     with open_results(db, runs_dir) as results:
         rows = results.runs()
-        say(results.freshness)
+        _say_how_fresh(results)
     if as_json:
         emit(json.dumps(runs_data(rows), indent=1))
     else:
@@ -90,10 +93,26 @@ def show(
 
     with open_results(db, runs_dir) as results:
         details = gather(results, results.resolve(run))
+        _say_what_is_unreadable(results)
     if as_json:
         emit(json.dumps(details.as_data(), indent=1))
     else:
         show_details(details)
+
+
+def _say_how_fresh(results: Results) -> None:
+    from ablate.cli.console import say
+
+    say(results.freshness)
+    _say_what_is_unreadable(results)
+
+
+def _say_what_is_unreadable(results: Results) -> None:
+    """A run that is damaged looks like one that never began; nobody should have to guess."""
+    from ablate.cli.console import say
+
+    for problem in results.unreadable:
+        say(f"warning: not readable: {problem}")
 
 
 _ = Path  # typer reads the annotations of the shared options here

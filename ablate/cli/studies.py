@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,17 +15,21 @@ from ablate.cli.options import DEFAULT_DB, DEFAULT_RUNS
 
 if TYPE_CHECKING:
     from ablate.engine.launch import StudyPlan
+    from ablate.engine.plan import Order
+    from ablate.engine.policy import Rules
 
 
 def _overrides(settings: list[str] | None, max_steps: int | None) -> list[str]:
     return [*(settings or []), *([f"train.max_steps={max_steps}"] if max_steps is not None else [])]
 
 
-def _planned(study: Path, runs_dir: Path, settings: list[str], only: list[str] | None, max_cells: int) -> StudyPlan:
+def _planned(
+    study: Path, runs_dir: Path, settings: list[str], only: list[str] | None, max_cells: int, deferred: bool
+) -> StudyPlan:
     from ablate.engine.launch import plan_study
     from ablate.runs.paths import RunsDir
 
-    return plan_study(study, RunsDir(runs_dir), settings, only or [], max_cells)
+    return plan_study(study, RunsDir(runs_dir), settings, only or [], max_cells, deferred=deferred)
 
 
 def plan(
@@ -34,6 +39,7 @@ def plan(
     settings: options.Set = None,
     max_steps: options.MaxSteps = None,
     max_cells: options.MaxCells = 100_000,
+    deferred: options.Deferred = False,
     as_json: options.Json = False,
 ) -> None:
     """Show the cells of a study: which are done, to resume or new, and why. Nothing is executed.
@@ -42,7 +48,7 @@ def plan(
     """
     from ablate.cli.planned import as_data, show
 
-    planned = _planned(study, runs_dir, _overrides(settings, max_steps), only, max_cells)
+    planned = _planned(study, runs_dir, _overrides(settings, max_steps), only, max_cells, deferred)
     if as_json:
         from ablate.cli.console import emit
 
@@ -55,13 +61,22 @@ def run(
     study: options.Study,
     db: options.Db = DEFAULT_DB,
     runs_dir: options.Runs = DEFAULT_RUNS,
-    workers: options.Workers = 1,
+    workers: options.Workers = None,
     device: options.Device = "cpu",
+    per_device: options.PerDevice = None,
     threads: options.Threads = None,
     only: options.Only = None,
     settings: options.Set = None,
     max_steps: options.MaxSteps = None,
     max_cells: options.MaxCells = 100_000,
+    deferred: options.Deferred = False,
+    order: options.TrainOrder = "priority",
+    max_hours: options.MaxHours = None,
+    fail_fast: options.FailFast = False,
+    keep_going: options.KeepGoing = False,
+    retries: options.Retries = None,
+    grace: options.Grace = 60.0,
+    stall: options.Stall = 60.0,
 ) -> None:
     """Train what is missing of a study: new cells, interrupted ones from where they stood, failed ones again.
 
@@ -71,8 +86,46 @@ def run(
     from ablate.engine.launch import Where
     from ablate.runs.paths import RunsDir
 
-    planned = _planned(study, runs_dir, _overrides(settings, max_steps), only, max_cells)
-    raise typer.Exit(train(planned, Where(RunsDir(runs_dir), device, workers, threads), db, command_line()))
+    planned = _planned(study, runs_dir, _overrides(settings, max_steps), only, max_cells, deferred)
+    where = Where(
+        RunsDir(runs_dir),
+        device,
+        workers,
+        threads,
+        per_device=per_device,
+        rules=_rules(fail_fast, keep_going, max_hours, retries, grace, stall),
+        order=_order(order),
+    )
+    raise typer.Exit(train(planned, where, db, command_line()))
+
+
+def _order(name: str) -> Order:
+    from ablate.engine.plan import Order
+    from ablate.errors import UsageError
+
+    if name not in list(Order):
+        raise UsageError(f"--order {name}: expected one of {', '.join(Order)}")
+    return Order(name)
+
+
+def _rules(
+    fail_fast: bool, keep_going: bool, max_hours: float | None, retries: int | None, grace: float, stall: float
+) -> Rules:
+    from ablate.engine.policy import Rules, limited
+    from ablate.errors import UsageError
+
+    if fail_fast and keep_going:
+        raise UsageError("--fail-fast and --keep-going exclude each other")
+    if not all(math.isfinite(number) for number in (max_hours or 0.0, grace, stall)):
+        raise UsageError("--max-hours, --grace and --stall take finite numbers")
+    return Rules(
+        fail_fast=fail_fast,
+        keep_going=keep_going,
+        max_seconds=None if max_hours is None else max_hours * 3600,
+        grace=grace,
+        stall=stall * 60 or None,
+        retries=limited(retries),
+    )
 
 
 def command_line() -> list[str]:

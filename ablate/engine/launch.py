@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ablate.engine import plan as planning
+from ablate.engine.devices import find_devices
 from ablate.engine.environment import default_threads
-from ablate.engine.plan import Planned
+from ablate.engine.plan import Action, Order, Planned
+from ablate.engine.policy import Rules
 from ablate.engine.scheduler import Ended, Job, Scheduler, Watch
+from ablate.engine.slots import Pool, Slots, shared_folder
 from ablate.engine.stop import StopFlag
 from ablate.engine.tasks import Tasks, find_task
-from ablate.errors import HeldError, UsageError
+from ablate.errors import DataError, HeldError, UsageError
 from ablate.runs import directory, files, lease, states
 from ablate.runs.directory import RunConfig
 from ablate.runs.lease import Lease
 from ablate.runs.paths import RunPaths, RunsDir
 from ablate.runs.states import State
-from ablate.study import Study, expand, identify, load_study, select
+from ablate.study import Cell, Study, expand, identify, load_study, select
 from ablate.study.overrides import with_settings
 from ablate.study.record import StudyRecord, merge, record
+from ablate.study.scheduling import Scheduling
 from ablate.task import RunSettings, Task
 
 Say = Callable[[str], None]
@@ -34,14 +38,26 @@ class Where:
 
     runs: RunsDir
     device: str = "cpu"
-    workers: int = 1
+    """As `--device` takes it: one or several."""
+    workers: int | None = None
+    """Runs at a time in all; one per device if not given."""
     threads: int | None = None
     from_scratch: bool = False
+    per_device: int | None = None
+    rules: Rules = field(default_factory=Rules)
+    order: Order = Order.PRIORITY
 
-    def job(self, paths: RunPaths, wandb: Mapping[str, Any]) -> Job:
-        threads = self.threads or default_threads(self.workers)
+    def pool(self) -> Pool:
+        """The places for runs. Raises UsageError if a device is not there."""
+        slots = Slots(shared_folder(self.runs.cache / "devices"))
+        return Pool.of(find_devices(self.device), self.workers, self.per_device, slots)
+
+    def job(self, paths: RunPaths, wandb: Mapping[str, Any], pool: Pool | None = None) -> Job:
+        pool = pool or self.pool()
+        threads = self.threads or default_threads(pool.workers)
         mirrored = wandb.get("mode", "disabled") != "disabled"
-        return Job(paths, self.device, threads, self.runs.cache.absolute(), self.from_scratch, mirrored)
+        device = pool.devices[0].name
+        return Job(paths, device, threads, self.runs.cache.absolute(), self.from_scratch, mirrored)
 
 
 @dataclass(frozen=True)
@@ -61,17 +77,37 @@ class StudyPlan:
 
 
 def plan_study(
-    path: Path, runs: RunsDir, overrides: Sequence[str] = (), only: Sequence[str] = (), max_cells: int = 100_000
+    path: Path,
+    runs: RunsDir,
+    overrides: Sequence[str] = (),
+    only: Sequence[str] = (),
+    max_cells: int = 100_000,
+    *,
+    deferred: bool = False,
 ) -> StudyPlan:
-    """Reads a study and looks at its runs; writes nothing. Raises StudyError, DataError."""
+    """Reads a study and looks at its runs; writes nothing. Cells that the study defers are trained if `deferred`.
+
+    Raises StudyError, DataError.
+    """
     tasks = Tasks()
     study = load_study(path, tasks, overrides)
     task = tasks[study.task]
     here = Path.cwd()
-    cells = [replace(cell, config=task.absolute(cell.config, here)) for cell in expand(study, task, max_cells)]
+    declared = expand(study, task, max_cells)
+    cells = [replace(cell, config=task.absolute(cell.config, here)) for cell in declared]
     wanted = {cell.position for cell in select(cells, only)}
-    planned = tuple(planning.plan(cells, task, runs))
+    scheduling = Scheduling(study)  # looks at paths as they were written
+    planned = tuple(
+        _scheduled(item, scheduling, declared[item.cell.position], deferred)
+        for item in planning.plan(cells, task, runs)
+    )
     return StudyPlan(study, task, planned, tuple(item for item in planned if item.cell.position in wanted))
+
+
+def _scheduled(item: Planned, scheduling: Scheduling, cell: Cell, deferred: bool) -> Planned:
+    item = replace(item, priority=scheduling.priority(cell), memory=scheduling.memory(cell))
+    reason = None if deferred else scheduling.deferred(cell)
+    return replace(item, action=Action.DEFERRED, why=reason) if reason and item.action.trains else item
 
 
 def check_data(task: Task, planned: Sequence[Planned], cache: Path, say: Say) -> None:
@@ -84,7 +120,13 @@ def check_data(task: Task, planned: Sequence[Planned], cache: Path, say: Say) ->
 def train_study(
     plan: StudyPlan, where: Where, command: Sequence[str], watch: Watch, stop: StopFlag, say: Say
 ) -> list[Ended]:
-    """Trains what is left of a study. Raises HeldError if another process is at it, DataError."""
+    """Trains what is left of a study.
+
+    Raises UsageError if a device is not there, HeldError if another process is at the study, DataError.
+    """
+    pool = where.pool()
+    for item in plan.to_train:
+        pool.check(item.memory, item.identity.name)
     with hold_study(where.runs, plan.study.study):
         if not plan.to_train:
             record_study(plan, where.runs)
@@ -94,10 +136,12 @@ def train_study(
         mirror = {"project": plan.study.study, "group": plan.study.study}
         mirror |= plan.study.wandb.model_dump(mode="json", exclude_none=True)
         jobs = []
-        for item in plan.to_train:
+        for item in planning.in_order(plan.to_train, where.order, plan.task):
             config = planning.run_config(item.cell.config, command, mirror)
-            jobs.append(where.job(planning.create(item, where.runs, plan.task, config), mirror))
-        return Scheduler(where.workers, watch, stop).run(jobs)
+            job = where.job(planning.create(item, where.runs, plan.task, config), mirror, pool)
+            jobs.append(replace(job, architecture=item.architecture, memory=item.memory))
+        proven = frozenset(item.architecture for item in plan.cells if item.is_proven)
+        return Scheduler(pool.workers, watch, stop, pool, where.rules, proven).run(jobs)
 
 
 def hold_study(runs: RunsDir, study: str) -> Lease:
@@ -126,8 +170,9 @@ def resume_run(
     """Goes on with one run.
 
     Raises HeldError if another process is at it, DataError if its data is missing or damaged, UsageError if an
-    override would make it another run.
+    override would make it another run or a device is not there.
     """
+    pool = where.pool()
     if holder := lease.holder(paths.lease):
         raise HeldError(f"run {paths.name} is held by {holder}; wait for it, or stop it")
     if states.status(paths).state is State.COMPLETE and not where.from_scratch:
@@ -138,7 +183,7 @@ def resume_run(
     for note in task.check(config, where.runs.cache.absolute(), say).notes:
         say(note)
     directory.write_config(paths, planning.run_config(config, command, stored.wandb))
-    return Scheduler(1, watch, stop).run([where.job(paths, stored.wandb)])
+    return Scheduler(1, watch, stop, pool, where.rules).run([where.job(paths, stored.wandb, pool)])
 
 
 def _settings(paths: RunPaths, stored: RunConfig, overrides: Sequence[str]) -> tuple[RunSettings, Task]:
@@ -153,5 +198,11 @@ def _settings(paths: RunPaths, stored: RunConfig, overrides: Sequence[str]) -> t
         )
         raise UsageError(
             f"{paths.name}: another {', '.join(changed)} would make it another run; change the study instead, and `ablate run` it"
+        )
+    edited = {key for key in {*now.digests, *identity.digests} if now.digests.get(key) != identity.digests.get(key)}
+    if edited:  # refused before the outcome is touched: the run may be complete, and asked for from scratch
+        raise DataError(
+            f"{paths.name}: {', '.join(sorted(edited))} changed since the run began, so it cannot go on; put the file "
+            "back, or `ablate run` the study, which makes a new run"
         )
     return config, task

@@ -32,6 +32,8 @@ class LoopState:
     images: int = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
+    lr: float = 0.0
+    """Learning rate of the last step."""
     order: str = ""
     """SHA-256 chained over the names of the samples of this epoch, in order."""
     best_epoch: int | None = None
@@ -45,6 +47,7 @@ class LoopState:
             images=self.images + report.images,
             loss_sum=self.loss_sum + report.loss * report.images,
             seconds=self.seconds + seconds,
+            lr=report.lr,
             order=hashlib.sha256(chained.encode()).hexdigest(),
         )
 
@@ -88,7 +91,6 @@ class Loop:
         self.position = Position(0, 1 if self.config.train.epochs else 0, 0)
         self.state = LoopState()
         self.manifest: Manifest | None = None
-        self.learning_rate = 0.0
         self._saved_at = time.monotonic()
         self._saved_step = 0
         self._scalars: list[tuple[int, float, float]] = []
@@ -160,7 +162,6 @@ class Loop:
     def _after_step(self, report: StepReport, seconds: float, steps: int) -> None:
         self.state = self.state.after(report, seconds)
         self.position = replace(self.position, step=self.position.step + 1)
-        self.learning_rate = report.lr
         self._pace.steps += 1
         self._pace.step_seconds += seconds
         self._scalars.append((self.state.total_steps, report.loss, report.lr))
@@ -176,6 +177,7 @@ class Loop:
 
     def _save(self, *, improved: bool = False) -> None:
         self._record_scalars()
+        self.journal.sync()  # the checkpoint vouches for every record before it
         earlier = self.manifest.best if self.manifest else None
         self.manifest = self.checkpoints.save(
             self.position,
@@ -211,7 +213,7 @@ class Loop:
         if state.images:
             body = {
                 "train_loss": state.loss_sum / state.images,
-                "lr": self.learning_rate,
+                "lr": state.lr,
                 "seconds": state.seconds,
                 "images": state.images,
                 "images_per_second": state.images / state.seconds if state.seconds else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,17 @@ from ablate.runs.checkpoint import Checkpoints, Manifest
 from ablate.runs.directory import RunConfig, RunIdentity
 from ablate.runs.paths import RunPaths, RunsDir
 from ablate.runs.states import Reason, State
-from ablate.study import Cell, Identity, identify
+from ablate.study import Cell, Identity, canonical_json, identify
+from ablate.study.identity import plain
 from ablate.task import RunSettings, Task
+
+
+class Order(StrEnum):
+    """Which cells are trained first."""
+
+    PRIORITY = "priority"
+    DECLARED = "declared"
+    CHEAPEST = "cheapest"
 
 
 class Action(StrEnum):
@@ -27,6 +37,7 @@ class Action(StrEnum):
     RETRY = "retry"
     FAILED = "failed"
     HELD = "held"
+    DEFERRED = "deferred"
 
     @property
     def trains(self) -> bool:
@@ -42,6 +53,48 @@ class Planned:
     paths: RunPaths
     action: Action
     why: str
+    priority: float = 0.0
+    memory: int = 0
+    """Bytes that the run reserves on its device."""
+
+    @property
+    def architecture(self) -> str:
+        """Equal for runs with the same model."""
+        model = getattr(self.cell.config, "model", None)
+        return "" if model is None else canonical_json(plain(model))
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether a run has shown that its model can be trained."""
+        return self.action is Action.DONE or (self.action is not Action.NEW and has_checkpoint(self.paths))
+
+
+def has_checkpoint(paths: RunPaths) -> bool:
+    return _resume_position(paths) is not None
+
+
+def in_order(planned: Sequence[Planned], order: Order, task: Task) -> list[Planned]:
+    """Cells as they are to be trained; ties are left in declared order."""
+    if order is Order.PRIORITY:
+        return sorted(planned, key=lambda item: -item.priority)
+    return sorted(planned, key=lambda item: cost(item, task)) if order is Order.CHEAPEST else list(planned)
+
+
+def cost(planned: Planned, task: Task) -> float:
+    """What is left of a run: parameters x training images still to be seen x pixels. Good for comparing, no more.
+
+    Asks the task to build the network (which may load torch).
+    """
+    config = planned.cell.config
+    described = task.describe(config)
+    position = _resume_position(planned.paths)
+    epochs = max(0, config.train.epochs - (position.epoch - 1 if position else 0))
+    images = float(epochs * described.images.get("train", 0))
+    if config.train.max_steps is not None:
+        images = min(images, config.train.max_steps * getattr(config.train, "batch_size", 1))
+    resolution = getattr(getattr(config, "data", None), "resolution", None)
+    pixels = math.prod(resolution) if isinstance(resolution, (tuple, list)) else 1
+    return described.parameters * images * pixels
 
 
 def plan(cells: Sequence[Cell], task: Task, runs: RunsDir) -> list[Planned]:
@@ -62,7 +115,11 @@ def decide(paths: RunPaths) -> tuple[Action, str]:
     """What to do with one run, and why."""
     if not paths.identity.exists():
         return Action.NEW, "never started"
-    status = states.status(paths)
+    try:
+        directory.read_identity(paths)
+        status = states.status(paths)
+    except RecordError as error:  # one damaged run is no reason to leave the others untrained
+        return Action.FAILED, f"damaged: {error}; put the file back, or remove {paths.root} to train the run anew"
     if status.state is State.COMPLETE:
         return Action.DONE, "complete"
     if status.state is State.RUNNING:

@@ -26,6 +26,8 @@ class StopFlag:
         self.signal: signal.Signals | None = None
         self.at_once: Callable[[], None] = lambda: None
         """Called before the process ends because of a second Ctrl-C."""
+        self.last_words: Callable[[], None] = lambda: None
+        """Called after it, inside the signal handler: may only write to a file descriptor."""
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -38,6 +40,7 @@ class StopFlag:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self and number == signal.SIGINT:
             self.at_once()
+            self.last_words()
             os._exit(130)
         self.signal = signal.Signals(number)
 
@@ -47,11 +50,14 @@ class StopFlag:
             raise Stopped
 
 
-def end_with_parent() -> None:
-    """Asks the kernel for SIGTERM when the parent dies, so that no worker is orphaned (Linux)."""
-    if not sys.platform.startswith("linux"):
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the call
+def end_with_parent(parent: int | None = None) -> None:
+    """Asks the kernel for SIGTERM when the parent dies, so that no worker is orphaned (Linux).
+
+    `parent` is who started this process: it may have died before this process could ask who its parent is.
+    """
+    if sys.platform.startswith("linux"):
+        known = os.getppid() if parent is None else parent
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        parent = known
+    if parent is not None and os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)

@@ -12,19 +12,18 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate.engine import drift
 from ablate.engine.environment import environment
-from ablate.engine.loop import Loop, record_key
+from ablate.engine.loop import Loop
 from ablate.engine.progress import ProgressFile
 from ablate.engine.stop import StopFlag, Stopped, end_with_parent
 from ablate.engine.tasks import find_task
 from ablate.errors import AblateError, DataError, DivergedError, HeldError, OutOfMemoryError
 from ablate.runs import directory, files, states
-from ablate.runs import journal as journals
 from ablate.runs.checkpoint import Checkpoints, Manifest
 from ablate.runs.journal import Journal
 from ablate.runs.lease import Lease
@@ -44,13 +43,22 @@ class Assignment:
     threads: int
     cache_dir: Path | None
     from_scratch: bool = False
+    evaluates: bool = True
+    """Without evaluation only `ablate verify` trains."""
+    parent: int | None = None
+    """The process that started it: it ends with that one."""
+    retry: str = ""
+    """If it is a retry: which of how many, and after what."""
 
     def arguments(self) -> list[str]:
         """The command line that `parse` reads back."""
         command = [str(self.run), "--device", self.device, "--threads", str(self.threads)]
         if self.cache_dir is not None:
             command += ["--cache-dir", str(self.cache_dir)]
-        return command + (["--from-scratch"] if self.from_scratch else [])
+        command += ["--from-scratch"] if self.from_scratch else []
+        command += [] if self.evaluates else ["--no-evaluation"]
+        command += [] if self.parent is None else ["--parent", str(self.parent)]
+        return command + (["--retry", self.retry] if self.retry else [])
 
     @classmethod
     def parse(cls, arguments: list[str]) -> Assignment:
@@ -60,6 +68,9 @@ class Assignment:
         parser.add_argument("--threads", type=int, default=1)
         parser.add_argument("--cache-dir", type=Path)
         parser.add_argument("--from-scratch", action="store_true")
+        parser.add_argument("--no-evaluation", dest="evaluates", action="store_false")
+        parser.add_argument("--parent", type=int)
+        parser.add_argument("--retry", default="")
         return cls(**vars(parser.parse_args(arguments)))
 
 
@@ -122,14 +133,21 @@ class Attempt:
             checkpoints.discard()
         manifest = checkpoints.latest(say)
         checkpoints.sweep()
-        earlier, first_threads = self._history()
-        threads = first_threads or self.assignment.threads
+        history = drift.history(self.paths, manifest.seq if manifest else None)
+        threads = history.threads or self.assignment.threads
+        earlier = {} if self.assignment.from_scratch else history.results
         with Journal(self.paths.journal, manifest.seq if manifest else 0) as journal:
-            self._begin(journal, threads, manifest)
+            attempt = self._begin(journal, threads, manifest)
             checked = task.check(config, self.assignment.cache_dir, say)
             self._event(journal, manifest, {"name": "checked", "facts": dict(checked.facts), "notes": checked.notes})
+            if changes := history.changes(attempt, checked.facts):
+                event = drift.event(history.saved_by, changes)
+                self._event(journal, manifest, event)
+                say(f"warning: {event['text']}")
             placement = Placement(self.assignment.device, threads, self.assignment.cache_dir)
             session = self.session = task.open(config, placement)
+            if not self.assignment.evaluates:
+                session.splits = ()
             self._event(journal, manifest, {"name": "opened", "facts": dict(session.facts)})
             progress = ProgressFile(self.paths.progress)
             loop = Loop(config, task.metrics, session, journal, checkpoints, progress, self.stop, say, earlier)
@@ -148,19 +166,7 @@ class Attempt:
                 "put the file back, or `ablate run` the study, which makes a new run"
             )
 
-    def _history(self) -> tuple[dict[tuple[Any, ...], Mapping[str, Any]], int | None]:
-        """What earlier attempts computed, and the thread count of the first: another one changes the weights."""
-        earlier: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-        threads = None
-        for line in journals.read(self.paths.journal):
-            record = line.record
-            if record.type == "attempt" and threads is None:
-                threads = int(record.body["threads"])
-            elif record.type in ("epoch", "evaluation"):
-                earlier[record_key(record.type, record.epoch, record.body)] = record.body
-        return ({} if self.assignment.from_scratch else earlier), threads
-
-    def _begin(self, journal: Journal, threads: int, manifest: Manifest | None) -> None:
+    def _begin(self, journal: Journal, threads: int, manifest: Manifest | None) -> dict[str, Any]:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read by torch when the task imports it
         states.clear_outcome(self.paths)
         self.number = journal.attempt = journal.attempt + 1
@@ -171,9 +177,13 @@ class Attempt:
             "resumed_from": vars(manifest.position) if manifest else None,
             "facts": {},
         }
+        body |= {"retry": self.assignment.retry} if self.assignment.retry else {}
         position = (manifest.position.epoch, manifest.position.step) if manifest else (0, 0)
         journal.append("attempt", *position, body)
         say(f"attempt {self.number} of {self.paths.name}: process {os.getpid()}, {threads} threads")
+        if self.assignment.retry:
+            say(self.assignment.retry)
+        return body
 
     def _event(self, journal: Journal, manifest: Manifest | None, body: dict[str, Any]) -> None:
         position = (manifest.position.epoch, manifest.position.step) if manifest else (0, 0)
@@ -192,7 +202,7 @@ def main(arguments: list[str]) -> int:
     assignment = Assignment.parse(arguments)
     stop = StopFlag()
     stop.install()
-    end_with_parent()
+    end_with_parent(assignment.parent)
     paths = RunPaths(assignment.run)
     try:
         lease = Lease.acquire(paths.lease, f"run {paths.name}")

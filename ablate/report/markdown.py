@@ -39,6 +39,7 @@ def _study(summary: StudySummary) -> str:
         blocks.append("### Last epoch")
         blocks += [_table(summary, table) for table in tables(summary, "last")]
     notes = [*summary.notes, *(_unfinished(run) for run in summary.runs if run.status is not State.COMPLETE)]
+    notes += [f"{run.name}: {note}" for run in summary.runs for note in run.notes]
     if notes:
         blocks.append(_list(notes))
     return "\n\n".join(blocks)

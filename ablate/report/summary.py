@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ablate.errors import UsageError
+from ablate.results.certificates import certificate_of
 from ablate.results.open import Results
 from ablate.results.records import CellRow, EvaluationRow, RunRow, State, StudyRow
 from ablate.task import Metric, SelectSettings
@@ -45,6 +46,8 @@ class RunSummary:
     last_epoch: int | None
     planned_epochs: int | None
     scores: tuple[Score, ...]
+    notes: tuple[str, ...] = ()
+    """What a reader of the numbers must know: that they were verified, or under what they changed."""
 
     def score(self, checkpoint: Checkpoint, resolution: str) -> Score | None:
         return next((s for s in self.scores if (s.checkpoint, s.resolution) == (checkpoint, resolution)), None)
@@ -116,6 +119,7 @@ def _rows(
     kept: dict[str, list[EvaluationRow]] = {run.run_id: [] for run in runs}
     for row in results.kept_evaluations(list(kept)):
         kept[row.run_id].append(row)
+    changed = results.changed(list(kept))
     summaries = []
     for run in runs:
         rows = kept[run.run_id]
@@ -123,8 +127,14 @@ def _rows(
         if selected is None and rows and select is not None:
             rows = list(results.evaluations(run.run_id))
             selected = best_epoch(rows, select, metrics)
-        summaries.append(_row(run, cells.get(run.run_id), rows, selected))
+        notes = (*_verified(run), *changed.get(run.run_id, ()))
+        summaries.append(replace(_row(run, cells.get(run.run_id), rows, selected), notes=notes))
     return tuple(summaries)
+
+
+def _verified(run: RunRow) -> tuple[str, ...]:
+    certificate = certificate_of(run)
+    return () if certificate is None else (certificate.sentence,)
 
 
 def best_epoch(rows: Sequence[EvaluationRow], select: SelectSettings, metrics: Sequence[Metric]) -> int | None:

@@ -142,6 +142,18 @@ class Queries:
         )
         return tuple(EventRow(*_parsed(row, 7)) for row in rows)
 
+    def changed(self, run_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """What was different when each run went on, in words: another device, torch or data. Most have nothing."""
+        rows = self._fetch(
+            """SELECT s.run_id, e.attempt, e.body ->> 'text' FROM base.events e JOIN base.shown s USING (source)
+            WHERE e.name = 'changed' AND s.run_id IN (SELECT unnest(?::VARCHAR[])) ORDER BY s.run_id, e.seq""",
+            [list(run_ids)],
+        )
+        found: dict[str, tuple[str, ...]] = {}
+        for run_id, attempt, text in rows:
+            found[run_id] = (*found.get(run_id, ()), f"attempt {attempt}: {text}")
+        return found
+
     def problems(self) -> tuple[str, ...]:
         """What could not be read when the runs were last taken in."""
         rows = self._fetch("SELECT problem FROM base.sources WHERE present AND problem IS NOT NULL ORDER BY 1", [])

@@ -1,12 +1,15 @@
 """Checkpoints: files of state, and a manifest that names them.
 
 The files of a checkpoint are written first, each aside, fsynced and renamed; the manifest, written last the
-same way, is the commit mark. A manifest carries the SHA-256 of every file, because loaders accept flipped
-bits without a word. Two checkpoints are kept, and the best weights.
+same way, is the commit mark. A manifest carries the SHA-256 of every file and of itself, because loaders
+accept flipped bits without a word. Two checkpoints are kept, and the best weights.
 """
 
 from __future__ import annotations
 
+import re
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +24,9 @@ WEIGHTS = "weights"
 """The component that evaluation needs; the only one that is left of a complete run."""
 
 _SLACK = 2**20
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", re.ASCII)
+"""A file in the folder itself, and no hidden one."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +52,11 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
-        """Raises RecordError, naming the file, if it is not a manifest."""
+        """Raises RecordError, naming the file, if it is not a manifest or not the one that was written."""
         value = files.read_json(path)
         try:
+            if value.pop("sha256") != _digest(value):
+                raise RecordError(f"{path}: its content is not what its SHA-256 says")
             return cls(
                 number=int(value["number"]),
                 position=Position(**value["position"]),
@@ -57,15 +65,22 @@ class Manifest:
                 files={key: StoredFile(**stored) for key, stored in value["files"].items()},
                 best=None if value["best"] is None else StoredFile(**value["best"]),
             )
+        except RecordError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RecordError(f"{path}: not a checkpoint manifest ({error!r})") from error
 
     def write(self, path: Path) -> None:
-        files.write_json(path, {"v": 1, **asdict(self)})
+        value = {"v": 1, **asdict(self)}
+        files.write_json(path, {**value, "sha256": _digest(value)})
 
     def stored(self) -> list[StoredFile]:
         """Every file that this checkpoint needs."""
         return [*self.files.values(), *([self.best] if self.best else [])]
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 class Checkpoints:
@@ -76,7 +91,9 @@ class Checkpoints:
         self._made = False
 
     def manifests(self) -> list[Path]:
-        """The numbered manifests, newest first."""
+        """The numbered manifests, newest first. None if the folder is a link, which is never followed."""
+        if self.folder.is_symlink():
+            return []
         return sorted((path for path in self.folder.glob("*.json") if path.stem.isdecimal()), reverse=True)
 
     def latest(self, say: Callable[[str], None]) -> Manifest | None:
@@ -84,6 +101,7 @@ class Checkpoints:
 
         A damaged one is passed over and `say` is told. Raises CheckpointError if all are damaged.
         """
+        self._refuse_link()
         problems = []
         for path in self.manifests():
             try:
@@ -101,6 +119,10 @@ class Checkpoints:
             )
         return None
 
+    def _refuse_link(self) -> None:
+        if self.folder.is_symlink():
+            raise CheckpointError(f"{self.folder}: is a symbolic link; run directories hold plain folders only")
+
     def verify(self, manifest: Manifest) -> None:
         """Raises CheckpointError, naming the file, unless every file is there with its SHA-256."""
         for stored in manifest.stored():
@@ -113,7 +135,7 @@ class Checkpoints:
                 raise CheckpointError(f"{path}: SHA-256 is {digest[:12]}…, its manifest says {stored.sha256[:12]}…")
 
     def _file(self, stored: StoredFile) -> Path:
-        if "/" in stored.name or stored.name.startswith("."):
+        if not _FILE_NAME.fullmatch(stored.name):
             raise CheckpointError(f"{self.folder}: a manifest names the file {stored.name!r} outside the checkpoints")
         return self.folder / stored.name
 
@@ -147,6 +169,7 @@ class Checkpoints:
 
         Raises DiskError if there is not enough space, and leaves the earlier checkpoints as they were.
         """
+        self._refuse_link()
         if not self._made:
             files.make_folder(self.folder)
             self._made = True
@@ -174,8 +197,9 @@ class Checkpoints:
         """The run is complete: of the last checkpoint only the weights are kept, and the best weights."""
         for path in self.manifests()[:1]:
             manifest = Manifest.read(path)
-            if set(manifest.files) != {WEIGHTS}:
-                replace(manifest, files={WEIGHTS: manifest.files[WEIGHTS]}).write(path)
+            weights = {key: stored for key, stored in manifest.files.items() if key == WEIGHTS}
+            if weights != manifest.files:
+                replace(manifest, files=weights).write(path)
         self._forget(1)
 
     def discard(self) -> None:
@@ -184,7 +208,7 @@ class Checkpoints:
 
     def sweep(self) -> None:
         """Removes what a kill left behind: files that no manifest names."""
-        if not self.folder.is_dir():
+        if self.folder.is_symlink() or not self.folder.is_dir():
             return
         named = set()
         for path in self.manifests():
@@ -194,7 +218,7 @@ class Checkpoints:
             except RecordError:
                 return  # files that a damaged manifest may name stay for whoever looks into it
         for path in self.folder.iterdir():
-            if path.name not in named:
+            if path.name not in named and (path.is_symlink() or path.is_file()):
                 disk.unlink(path)
 
     def _forget(self, kept: int) -> None:

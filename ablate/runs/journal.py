@@ -13,6 +13,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -121,20 +122,30 @@ class Journal:
         """
         record = Record(self.seq + 1, self.attempt, type_, epoch, step, time.time(), time.monotonic(), body)
         data = encode(record)
-        try:
+        with self._fatal():
             if disk.write(self._descriptor, data) != len(data):
                 raise DiskError(f"{self.path}: no space left for the journal; make room, then resume")
-            if durable:
-                disk.sync_data(self._descriptor)
+        self.seq = record.seq
+        if durable:
+            self.sync()
+        return record
+
+    def sync(self) -> None:
+        """All records are on the disk on return: call it before anything that relies on them. Raises DiskError."""
+        with self._fatal():
+            disk.sync_data(self._descriptor)
+
+    @contextmanager
+    def _fatal(self) -> Iterator[None]:
+        """After a failed write or fsync the kernel may have dropped the pages: trying again would lie."""
+        try:
+            yield
         except OSError as error:
-            # After a failed fsync the kernel may have dropped the pages: trying again would lie.
             self.close()
             raise DiskError(f"{self.path}: {error.strerror}; mend the disk, then resume") from error
         except DiskError:
             self.close()
             raise
-        self.seq = record.seq
-        return record
 
     def close(self) -> None:
         if self._descriptor >= 0:

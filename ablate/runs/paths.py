@@ -49,6 +49,11 @@ class RunPaths:
         return self.root / "log.txt"
 
     @property
+    def certificate(self) -> Path:
+        """What `ablate verify` found."""
+        return self.root / "certificate.json"
+
+    @property
     def mirror(self) -> Path:
         """How far the wandb mirror has come."""
         return self.root / "wandb.json"

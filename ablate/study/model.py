@@ -28,7 +28,7 @@ class Source:
     """The text of a study, and the origin of its parts.
 
     Trails: ("base", key), ("axis", key), ("axis", key, index), ("ablate", index), ("ablate", index, key),
-    ("exclude", index), ("baseline",), with dotted keys.
+    ("exclude", index), ("baseline",), ("priority", index), ("defer", index), ("resources", index), with dotted keys.
     """
 
     file: str = "<study>"
@@ -56,6 +56,30 @@ class Axis(_Frozen):
     key: str
     values: tuple[Any, ...]
     when: Mapping[str, tuple[Any, ...]] = {}
+
+
+class Matching(_Frozen):
+    """Something said of the cells where every setting of `match` has one of its values; of all, if it is empty."""
+
+    match: Mapping[str, tuple[Any, ...]] = {}
+
+
+class Priority(Matching):
+    """Cells with a higher `value` are trained first."""
+
+    value: float
+
+
+class Deferral(Matching):
+    """Cells that are not trained unless asked for, and why."""
+
+    reason: str
+
+
+class Reservation(Matching):
+    """Bytes of device memory that a run of such a cell needs."""
+
+    memory: int
 
 
 class WandbSettings(Settings):
@@ -86,6 +110,9 @@ class Study(_Frozen):
     seeds: tuple[int, ...] = (0,)
     baseline: Mapping[str, Any] | None = None
     wandb: WandbSettings = WandbSettings()
+    priority: tuple[Priority, ...] = ()
+    defer: tuple[Deferral, ...] = ()
+    resources: tuple[Reservation, ...] = ()
     overrides: tuple[str, ...] = ()
     source: Source = Field(default=Source(), repr=False)
 

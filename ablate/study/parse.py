@@ -12,11 +12,13 @@ from pydantic import ValidationError
 from ablate.study.axes import AxisReader
 from ablate.study.model import Extras, Source, Study, WandbSettings, explain, known_part
 from ablate.study.reading import Problems, Reader
+from ablate.study.scheduling import SECTIONS as SCHEDULING
+from ablate.study.scheduling import SchedulingReader
 from ablate.study.settings import Catalogue, catalogue, closest, freeze, nest
 from ablate.study.yaml import Document, Trail, shown
 from ablate.task import Task
 
-SECTIONS = ("study", "task", "base", "grid", "zip", "ablate", "exclude", "seeds", "baseline", "wandb")
+SECTIONS = ("study", "task", "base", "grid", "zip", "ablate", "exclude", "seeds", "baseline", "wandb", *SCHEDULING)
 NAME = r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,62}[A-Za-z0-9_-])?"
 DEFAULT_TASK = "depth"
 MAX_SEED = 2**31 - 1
@@ -111,6 +113,7 @@ class _Parser:
         axes.check_zip(grid, zipped)
         axes.check_cycles(grid)
         document = self.problems.document
+        scheduling = SchedulingReader(self.reader, self.data)
         study = Study(
             study=name,
             task=task,
@@ -122,6 +125,9 @@ class _Parser:
             seeds=read_seeds(self.problems, self.data.get("seeds", [0])),
             baseline=self._baseline(),
             wandb=self._wandb(),
+            priority=scheduling.priority(),
+            defer=scheduling.defer(),
+            resources=scheduling.resources(),
             source=Source(document.file, document.text, self.problems.origins),
         )
         if not self.problems.errors:
@@ -193,6 +199,9 @@ class _Parser:
             self._check_values(study, ("grid", axis.key, "when"), axis.when)
         for index, entry in enumerate(study.exclude):
             self._check_values(study, ("exclude", index), entry)
+        for section in SCHEDULING:
+            for index, matching in enumerate(getattr(study, section)):
+                self._check_values(study, (section, index, "match"), matching.match)
         one_each = {key: (value,) for key, value in (study.baseline or {}).items()}
         self._check_values(study, ("baseline",), one_each)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from ablate.errors import RecordError
@@ -19,12 +20,19 @@ VERSION = 1
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
+def _folder_name(name: str) -> str:
+    """Commands look for the run in the folder of this name, and a record may come from anybody."""
+    if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
+        raise ValueError("not the name of a run")
+    return name
+
+
 @checked(frozen=True, config=_STRICT)
 class CellRecord:
     """A cell as it was declared; `current` is false once the study no longer holds it."""
 
     run_id: str
-    name: str
+    name: Annotated[str, AfterValidator(_folder_name)]
     position: int
     settings: Mapping[str, Any]
     seed: int

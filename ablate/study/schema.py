@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from ablate.study.model import WandbSettings
 from ablate.study.parse import DEFAULT_TASK, MAX_SEED, NAME
+from ablate.study.scheduling import MAX_REASON, SIZE
 from ablate.study.settings import Catalogue, catalogue
 from ablate.task import Json, RunSettings
 
@@ -22,6 +23,9 @@ _SECTIONS = {
     "ablate": "One change at a time against base: each entry is one cell.",
     "exclude": "Cells to leave out, by some of their settings.",
     "baseline": "Settings of the cells that reports compare with.",
+    "priority": "Cells to train first: higher values go before lower ones; 0 if no entry matches.",
+    "defer": "Cells that are not trained unless --deferred is given, each with its reason.",
+    "resources": "Memory that a run reserves on its device: one entry for all cells, or a list.",
 }
 
 
@@ -111,6 +115,24 @@ class _Sections:
             "ablate": _or_null(entries),
             "exclude": _or_null({"type": "array", "items": match | {"minProperties": 1}}),
             "baseline": _or_null(single | {"minProperties": 1}),
+        } | self._scheduling(match)
+
+    def _scheduling(self, match: dict[str, Any]) -> dict[str, Any]:
+        seed = {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
+        seeds = {"anyOf": [seed, _list_of(seed)]}
+        settings = self.definitions[match["$ref"].removeprefix("#/$defs/")]["properties"]
+        cells = self._define("cells", _mapping({**settings, "seed": seeds}) | {"minProperties": 1})
+
+        def entry(key: str, value: dict[str, Any]) -> dict[str, Any]:
+            return _mapping({"match": _or_null(cells), key: value}) | {"required": [key]}
+
+        reservation = entry("memory", {"type": "string", "pattern": f"^{SIZE}$", "description": "Such as 6GB."})
+        return {
+            "priority": _or_null(_any_number_of(entry("value", {"type": "number"}))),
+            "defer": _or_null(
+                _any_number_of(entry("reason", {"type": "string", "minLength": 1, "maxLength": MAX_REASON}))
+            ),
+            "resources": _or_null({"anyOf": [reservation, _any_number_of(reservation)]}),
         }
 
     def _define(self, name: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -135,6 +157,10 @@ def _conditional(axis: Mapping[str, Any], when: Mapping[str, Any]) -> dict[str, 
 
 def _list_of(item: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": dict(item), "minItems": 1, "uniqueItems": True}
+
+
+def _any_number_of(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": dict(item)}
 
 
 def _or_null(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Forks:
 
     def start(self, role: str, victim: str, ground: Ground, *arguments: str) -> int:
         """A process of the campaign; returns its pid. `rival` is a worker, anything else an `ablate` command."""
+        self.left = True
         return int(
             self._ask(
                 do="start",

@@ -130,12 +130,12 @@ class Moments:
 
     def die(self) -> None:
         held = holds_lease(os.getpid())
-        self.ledger.tell("kill", role=self.role, victim=self.victim, moment=self._doom, held=held, seen=[*self.passed])
+        self.ledger.tell("kill", role=self.role, victim=self.victim, moment=self._doom, held=held, seen=dict(self.passed))
         os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(60)
 
     def end(self) -> None:
-        self.ledger.tell("end", role=self.role, victim=self.victim, seen=[*self.passed])
+        self.ledger.tell("end", role=self.role, victim=self.victim, seen=dict(self.passed))
 
     # A watcher of the tap:
 

@@ -1,0 +1,154 @@
+"""Recording what a run does to the disk, promise by promise, through kills."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ablate.engine import environment, worker
+from ablate.runs import directory, states
+from ablate.runs.checkpoint import Checkpoints
+from ablate.runs.directory import RunConfig, RunIdentity
+from ablate.runs.journal import Journal
+from ablate.runs.paths import RunPaths, RunsDir
+from ablate.runs.states import Outcome, Reason, State
+from tests.campaign.model import Operation
+from tests.campaign.tap import Call, tapped
+
+NAME = "toy-aaaaaaaa"
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL inside one process: whatever runs after it changes nothing any more."""
+
+
+class Recorder:
+    """A watcher that writes every call down, and kills before a given one."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self.kill_in: int | None = None
+        self.dead = False
+
+    def before(self, call: Call) -> None:
+        if call.operation == "close":
+            return
+        if self.kill_in is not None:
+            self.kill_in -= 1
+            self.dead = self.dead or self.kill_in < 0
+        if self.dead:
+            raise Killed
+
+    def after(self, call: Call) -> None:
+        if not self.dead and call.operation != "close":
+            self.operations.append(
+                Operation(
+                    call.operation, call.path, call.target, -1 if call.descriptor is None else call.descriptor,
+                    call.data, call.size,
+                )  # fmt: skip
+            )
+
+    def promise(self, what: str, fact: object) -> None:
+        if not self.dead:
+            self.operations.append(Operation("mark", mark=(what, fact)))
+
+    def revive(self, kill_in: int | None) -> None:
+        self.dead = False
+        self.kill_in = kill_in
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[Recorder]:
+    """Records the operations of this process, and what the product promises on return of the calls that promise."""
+    recorder = Recorder()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(tapped(recorder))
+        stack.enter_context(_then(Journal, "append", lambda record, **k: _appended(recorder, record, k)))
+        stack.enter_context(_then(Checkpoints, "save", lambda manifest, **k: recorder.promise("saved", manifest)))
+        stack.enter_context(_then(states, "write_outcome", lambda _, **k: recorder.promise("outcome", None)))
+        stack.enter_context(_then(directory, "ensure_run", lambda _, **k: recorder.promise("made", None)))
+        yield recorder
+
+
+def _appended(recorder: Recorder, record: Any, options: dict[str, Any]) -> None:
+    if options.get("durable", True):
+        recorder.promise("acknowledged", record.seq)
+
+
+@contextlib.contextmanager
+def _then(owner: Any, name: str, tell: Callable[..., None]) -> Iterator[None]:
+    real = getattr(owner, name)
+
+    @functools.wraps(real)
+    def told(*arguments: Any, **options: Any) -> Any:
+        result = real(*arguments, **options)
+        tell(result, **options)
+        return result
+
+    setattr(owner, name, told)
+    try:
+        yield
+    finally:
+        setattr(owner, name, real)
+
+
+@contextlib.contextmanager
+def quick() -> Iterator[None]:
+    """A worker inside this process: its signal handlers, its output and its questions about the machine stay out."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)}
+    threads = os.environ.get("OMP_NUM_THREADS")
+    with contextlib.ExitStack() as stack:
+        for name in ("git_state", "versions", "_processor"):
+            if hasattr(environment, name):
+                stack.callback(setattr, environment, name, getattr(environment, name))
+                setattr(environment, name, functools.cache(getattr(environment, name)))
+        stack.callback(setattr, worker, "end_with_parent", worker.end_with_parent)
+        worker.end_with_parent = lambda *parent: None
+        stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            if threads is None:
+                os.environ.pop("OMP_NUM_THREADS", None)
+            else:
+                os.environ["OMP_NUM_THREADS"] = threads
+
+
+def attempt(paths: RunPaths) -> int:
+    """One attempt at the run, in this process. Use inside `quick`."""
+    return worker.main([str(paths.root), "--threads", "1"])
+
+
+def make(root: Path, seed: int) -> RunPaths:
+    config = {"seed": seed, "train": {"epochs": 4, "checkpoint": {"every": "2 steps"}}}
+    identity = RunIdentity(NAME[-8:], "a" * 64, NAME, "toy", 1, {"seed": seed}, {}, 1.0)
+    return directory.ensure_run(RunsDir(root / "runs"), identity, RunConfig(config, "ablate run toy.yaml", {}))
+
+
+def record(root: Path, seed: int, kills: int = 8) -> list[Operation]:
+    """One run from the making of its directory to its end, killed between some operations on the way.
+
+    `root` must be an empty folder; the operations are those on everything in it.
+    """
+    draw = random.Random(f"record:{seed}")
+    with quick(), recording() as recorder:
+        fates: list[int | None] = [draw.randrange(12), *(draw.randrange(4, 100) for _ in range(kills)), None]
+        for fate in fates:
+            recorder.revive(fate)
+            with contextlib.suppress(Killed):
+                paths = make(root, seed)
+                if attempt(paths) == 0:
+                    break
+            recorder.revive(None)
+            if draw.random() < 0.3 and (root / "runs" / NAME).exists():  # the coordinator's last words
+                states.write_outcome(RunPaths(root / "runs" / NAME), Outcome(State.FAILED, Reason.KILLED, "killed"))
+    return recorder.operations
