@@ -81,7 +81,6 @@ def retry_all(
         return COMPLETE
     _say_chosen(chosen)
     stop = StopFlag()
-    stop.install()
     with Screen(talk, study or "retry", len(chosen), 0, stop) as screen:
         watch = Watch(screen.running, screen.ended, ingester(db, where), say)
         ended = again.train_again(chosen, where, command, watch, stop, say)
@@ -171,7 +170,6 @@ def verify_one(run: str, wanted: Wanted, runs_dir: Path, as_json: bool) -> int:
     """Verifies a run and prints the certificate. Returns the exit code: 0 if it is bit-identical."""
     paths = find_run(RunsDir(runs_dir), run)
     stop = StopFlag()
-    stop.install()
     try:
         certificate = verify(paths, wanted, stop, say)
     except Stopped:

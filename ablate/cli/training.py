@@ -33,7 +33,6 @@ def train(plan: StudyPlan, where: Where, db: Path, command: Sequence[str]) -> in
     done = sum(item.action is Action.DONE for item in plan.chosen)
     halts: list[Halt] = []
     stop = StopFlag()
-    stop.install()
     with Screen(talk, plan.study.study, len(plan.chosen), done, stop) as screen:
         watch = Watch(screen.running, screen.ended, ingester(db, where), say, _noting(halts))
         ended = train_study(plan, where, command, watch, stop, say)
@@ -65,7 +64,6 @@ def _say_deferred(plan: StudyPlan) -> None:
 def go_on(paths: RunPaths, where: Where, db: Path, overrides: Sequence[str], command: Sequence[str]) -> int:
     """Goes on with one run. Returns the exit code."""
     stop = StopFlag()
-    stop.install()
     with Screen(talk, paths.name, 1, 0, stop) as screen:
         watch = Watch(screen.running, screen.ended, ingester(db, where), say)
         ended = resume_run(paths, where, overrides, command, watch, stop, say)
@@ -112,7 +110,6 @@ def verdict(
         say(f"To go on: {shlex.join(command)}")
     if incomplete:
         name = incomplete[0].job.paths.name
-        say(
-            f"{len(incomplete)} of {len(ended)} runs did not complete. Look: ablate show {name}. Go on: ablate resume {name}"
-        )
+        again = f"ablate resume {name}" if len(incomplete) == 1 else f"{shlex.join(command)} takes all of them"
+        say(f"{len(incomplete)} of {len(ended)} runs did not complete. Look: ablate show {name}. Go on: {again}")
     return FAILED if incomplete or skipped else COMPLETE

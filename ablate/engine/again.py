@@ -78,4 +78,5 @@ def train_again(
     for paths, run_config in ready:
         directory.write_config(paths, run_config)
     jobs = [where.job(paths, run_config.wandb, pool) for paths, run_config in ready]
+    stop.install()
     return Scheduler(pool.workers, watch, stop, pool, where.rules).run(jobs)

@@ -31,6 +31,8 @@ class History:
     """What each attempt found when it checked its data."""
     saved_by: int = 0
     """The attempt that wrote the checkpoint; 0 if there is none."""
+    completed: int = 0
+    """The attempt that wrote down the end of the run as the journal's last word; 0 if none did."""
 
     @property
     def threads(self) -> int | None:
@@ -54,6 +56,7 @@ def history(paths: RunPaths, saved_seq: int | None) -> History:
     found = History()
     for line in journal.read(paths.journal):
         record = line.record
+        found.completed = record.attempt if record.body.get("name") == "completed" else 0
         if record.type == "attempt":
             found.attempts[record.attempt] = record.body
         elif record.type in ("epoch", "evaluation"):

@@ -28,7 +28,9 @@ def versions() -> dict[str, str]:
 
 def git_state(folder: Path) -> dict[str, Any] | None:
     """Commit of the checkout that the code lies in, and whether it has edits; None outside of one."""
-    command = ["git", "-C", str(folder), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    # Without --no-optional-locks a killed attempt could leave a lock behind in the user's repository.
+    command = ["git", "--no-optional-locks", "-C", str(folder)]
+    command += ["status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -111,10 +112,18 @@ def _scheduled(item: Planned, scheduling: Scheduling, cell: Cell, deferred: bool
 
 
 def check_data(task: Task, planned: Sequence[Planned], cache: Path, say: Say) -> None:
-    """Looks at every file that the runs will read. Raises DataError before anything is written."""
+    """Looks at every file that the runs will read, once for all cells that read the same.
+
+    Raises DataError before anything is written.
+    """
+    seen: set[str] = set()
     for item in planned:
-        for note in task.check(item.cell.config, cache, say).notes:
-            say(note)
+        values = item.cell.config.model_dump(mode="json")
+        key = json.dumps(values.get("data", values), sort_keys=True)
+        if key not in seen:
+            seen.add(key)
+            for note in task.check(item.cell.config, cache, say).notes:
+                say(note)
 
 
 def train_study(
@@ -141,6 +150,7 @@ def train_study(
             job = where.job(planning.create(item, where.runs, plan.task, config), mirror, pool)
             jobs.append(replace(job, architecture=item.architecture, memory=item.memory))
         proven = frozenset(item.architecture for item in plan.cells if item.is_proven)
+        stop.install()  # not earlier: until here Ctrl-C may end everything at once
         return Scheduler(pool.workers, watch, stop, pool, where.rules, proven).run(jobs)
 
 
@@ -183,6 +193,7 @@ def resume_run(
     for note in task.check(config, where.runs.cache.absolute(), say).notes:
         say(note)
     directory.write_config(paths, planning.run_config(config, command, stored.wandb))
+    stop.install()
     return Scheduler(1, watch, stop, pool, where.rules).run([where.job(paths, stored.wandb, pool)])
 
 

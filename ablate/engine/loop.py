@@ -296,7 +296,7 @@ def selected_value(evaluations: Sequence[Evaluation], select: SelectSettings) ->
 
 
 def record_key(type_: str, epoch: int, body: Mapping[str, Any]) -> tuple[Any, ...]:
-    return type_, epoch, body.get("split"), body.get("resolution")
+    return type_, epoch, str(body.get("split")), str(body.get("resolution"))
 
 
 def comparable(type_: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,6 +134,10 @@ class Attempt:
         manifest = checkpoints.latest(say)
         checkpoints.sweep()
         history = drift.history(self.paths, manifest.seq if manifest else None)
+        if history.completed and not self.assignment.from_scratch:
+            self.number = history.completed
+            say("trained and evaluated to its end already; only its outcome was missing")
+            return
         threads = history.threads or self.assignment.threads
         earlier = {} if self.assignment.from_scratch else history.results
         with Journal(self.paths.journal, manifest.seq if manifest else 0) as journal:

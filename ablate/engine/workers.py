@@ -17,7 +17,7 @@ from ablate.engine.progress import Progress, read_progress
 from ablate.engine.slots import Slot
 from ablate.engine.worker import EXIT_HELD, Assignment
 from ablate.errors import HeldError, RecordError
-from ablate.runs import files, states
+from ablate.runs import disk, files, states
 from ablate.runs.lease import Lease
 from ablate.runs.paths import RunPaths
 from ablate.runs.states import Outcome, Reason, State
@@ -205,7 +205,8 @@ def could_not(what: str, error: OSError) -> Outcome:
 def spawn(module: str, arguments: list[str], log_file: Path, slot: Slot | None = None) -> subprocess.Popen[bytes]:
     """A module as a process that writes to a log, in a session of its own: Ctrl-C reaches the coordinator alone."""
     command = [sys.executable, "-m", module, *arguments]
-    with log_file.open("ab") as log:
+    log = disk.open_append(log_file)  # never through a symbolic link
+    try:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -215,6 +216,8 @@ def spawn(module: str, arguments: list[str], log_file: Path, slot: Slot | None =
             pass_fds=slot.inherited if slot else (),
             env=worker_environment(),
         )
+    finally:
+        disk.close(log)
 
 
 def _outcome(paths: RunPaths) -> Outcome | None:

@@ -7,9 +7,9 @@ accept flipped bits without a word. Two checkpoints are kept, and the best weigh
 
 from __future__ import annotations
 
-import re
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path

@@ -25,6 +25,8 @@ from ablate.runs import disk, files
 VERSION = 1
 RecordType = Literal["attempt", "epoch", "evaluation", "event"]
 _TYPES = frozenset(get_args(RecordType))
+_WHOLE = ("seq", "attempt", "epoch", "step")
+_CLOCKS = ("wall", "mono")
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,15 @@ def decode(line: bytes) -> Record:
     if line[:9] != b"%08x " % zlib.crc32(text) or not line.endswith(b"\n"):
         raise ValueError("checksum differs")
     value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("not a record")
     if value.get("v") != VERSION:
         raise ValueError(f"version {value.get('v')}, this ablate reads {VERSION}")
     if value["type"] not in _TYPES or not isinstance(value["body"], dict):
+        raise ValueError("not a record")
+    if any(type(value[key]) is not int or not 0 <= value[key] < 2**63 for key in _WHOLE):
+        raise ValueError("not a record")
+    if any(type(value[key]) not in (int, float) for key in _CLOCKS):
         raise ValueError("not a record")
     return Record(**{key: value[key] for key in Record.__dataclass_fields__})
 

@@ -174,6 +174,19 @@ def test_a_complete_run_is_left_as_it_is(make_run: Any) -> None:
     assert (paths.journal.read_bytes(), digests(paths)) == before
 
 
+def test_a_lost_outcome_of_a_complete_run_is_written_again(make_run: Any) -> None:
+    paths = make_run(train={"epochs": 2})
+    assert train(paths) == 0
+    before = (paths.journal.read_bytes(), digests(paths), states.read_outcome(paths))
+    paths.outcome.unlink()
+    assert train(paths) == 0
+    after = (paths.journal.read_bytes(), digests(paths), states.read_outcome(paths))
+    assert after[:2] == before[:2]
+    assert after[2] is not None
+    assert before[2] is not None
+    assert (after[2].state, after[2].attempt) == (before[2].state, before[2].attempt)
+
+
 def test_a_killed_run_is_paused_until_somebody_goes_on(make_run: Any) -> None:
     paths = make_run(trouble={"kind": "kill", "step": 6})
     assert train(paths) == -signal.SIGKILL
