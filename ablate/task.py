@@ -38,6 +38,13 @@ class CheckpointSettings(Settings):
         json_schema_extra=NOT_IDENTITY,
     )
 
+    keep_every: int | None = Field(
+        default=None,
+        ge=1,
+        description="Keep the checkpoint of every so many epochs, beside the newest two and the best weights.",
+        json_schema_extra=NOT_IDENTITY,
+    )
+
     @field_validator("every")
     @classmethod
     def _parses(cls, every: str) -> str:

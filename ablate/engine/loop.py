@@ -185,8 +185,14 @@ class Loop:
             self.journal.seq,
             self.session.components,
             best="this" if improved else earlier,
+            keep=self._is_kept(),
         )
         self._saved_at, self._saved_step = time.monotonic(), self.state.total_steps
+
+    def _is_kept(self) -> bool:
+        """Whether an epoch has just ended whose checkpoint stays."""
+        every = self.config.train.checkpoint.keep_every
+        return every is not None and self.position.step == 0 and (self.position.epoch - 1) % every == 0
 
     def _evaluate(self, split: str, epoch: int | None = None) -> list[Evaluation]:
         """All resolutions of a split. Saves and raises Stopped if a stop is asked for meanwhile."""

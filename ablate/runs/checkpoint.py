@@ -49,6 +49,8 @@ class Manifest:
     files: Mapping[str, StoredFile]
     best: StoredFile | None = None
     """The weights of the best epoch so far, in the same manifest so that one rename commits both."""
+    kept: bool = False
+    """Stays when newer ones come (`train.checkpoint.keep_every`)."""
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -64,6 +66,7 @@ class Manifest:
                 loop=dict(value["loop"]),
                 files={key: StoredFile(**stored) for key, stored in value["files"].items()},
                 best=None if value["best"] is None else StoredFile(**value["best"]),
+                kept=bool(value.get("kept", False)),
             )
         except RecordError:
             raise
@@ -164,8 +167,12 @@ class Checkpoints:
         seq: int,
         components: Mapping[str, Component],
         best: StoredFile | Literal["this"] | None = None,
+        *,
+        keep: bool = False,
     ) -> Manifest:
         """Stores a checkpoint, and which weights are the best so far: `this` one's, or earlier ones.
+
+        One that is to `keep` stays when newer ones come.
 
         Raises DiskError if there is not enough space, and leaves the earlier checkpoints as they were.
         """
@@ -180,7 +187,7 @@ class Checkpoints:
             path = self.folder / f"{number:06d}.{key}.pt"
             sha256, size = files.write_aside(path, component.save)
             stored[key] = StoredFile(path.name, sha256, size)
-        manifest = Manifest(number, position, seq, loop, stored, stored[WEIGHTS] if best == "this" else best)
+        manifest = Manifest(number, position, seq, loop, stored, stored[WEIGHTS] if best == "this" else best, keep)
         manifest.write(self.folder / f"{number:06d}.json")
         self._forget(KEPT)
         return manifest
@@ -194,9 +201,11 @@ class Checkpoints:
         return _SLACK
 
     def finish(self) -> None:
-        """The run is complete: of the last checkpoint only the weights are kept, and the best weights."""
-        for path in self.manifests()[:1]:
+        """The run is complete: of the last checkpoint, and of kept ones, only the weights stay, and the best weights."""
+        for place, path in enumerate(self.manifests()):
             manifest = Manifest.read(path)
+            if place and not manifest.kept:
+                continue
             weights = {key: stored for key, stored in manifest.files.items() if key == WEIGHTS}
             if weights != manifest.files:
                 replace(manifest, files=weights).write(path)
@@ -204,7 +213,9 @@ class Checkpoints:
 
     def discard(self) -> None:
         """Removes all checkpoints, to train from the first step again."""
-        self._forget(0)
+        for path in self.manifests():
+            disk.unlink(path)
+        self.sweep()
 
     def sweep(self) -> None:
         """Removes what a kill left behind: files that no manifest names."""
@@ -221,7 +232,16 @@ class Checkpoints:
             if path.name not in named and (path.is_symlink() or path.is_file()):
                 disk.unlink(path)
 
-    def _forget(self, kept: int) -> None:
-        for path in self.manifests()[kept:]:
-            disk.unlink(path)
+    def _forget(self, newest: int) -> None:
+        """Removes all but the newest, and those that are to stay."""
+        for path in self.manifests()[newest:]:
+            if not _is_kept(path):
+                disk.unlink(path)
         self.sweep()
+
+
+def _is_kept(path: Path) -> bool:
+    try:
+        return Manifest.read(path).kept
+    except RecordError:
+        return False

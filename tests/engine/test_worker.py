@@ -87,6 +87,20 @@ def test_a_run_trains_to_its_end_and_keeps_only_weights(make_run: Any) -> None:
     assert not paths.progress.exists()
 
 
+def test_checkpoints_of_every_second_epoch_can_be_kept(make_run: Any) -> None:
+    paths = make_run(train={"epochs": 5, "checkpoint": {"keep_every": 2}})
+    assert train(paths) == 0
+    store = Checkpoints(paths.checkpoints)
+    manifests = [Manifest.read(path) for path in store.manifests()]
+    assert [manifest.position.epoch - 1 for manifest in manifests] == [5, 4, 2]
+    for manifest in manifests:
+        store.verify(manifest)
+        assert set(manifest.files) == {"weights"}
+    plain = make_run("toy-bbbbbbbb", train={"epochs": 5})
+    assert train(plain) == 0
+    assert results(plain) == results(paths)
+
+
 def test_scores_of_images_are_kept_for_the_best_and_the_last_epoch(make_run: Any) -> None:
     paths = make_run(train={"epochs": 4})
     assert train(paths) == 0
