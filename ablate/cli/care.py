@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
 
-from ablate.cli.console import emit, print_table, say, talk
+from ablate.cli.console import emit, escape, print_table, say, talk
 from ablate.cli.listing import coloured
 from ablate.cli.live import Screen, duration
 from ablate.cli.tables import study_name

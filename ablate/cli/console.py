@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import typer
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
 from ablate.errors import AblateError, DiskError, UsageError
 
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def escape(text: str) -> str:
+    """Stored text made harmless: no markup, and no control characters that would rewrite the screen."""
+    plain = "".join(
+        c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf") else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+    return markup.escape(plain)
 
 
 def say(text: str) -> None:

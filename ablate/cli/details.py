@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from ablate.cli.console import print_table
+from ablate.cli.console import escape, print_table
 from ablate.cli.listing import coloured, runs_data
 from ablate.results.certificates import Certificate, certificate_of
 from ablate.results.open import Results

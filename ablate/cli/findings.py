@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
 
+from ablate.cli.console import escape
 from ablate.engine.doctor import Finding, Level
 
 _STYLES = {Level.FINE: "green", Level.NOTE: "yellow", Level.WRONG: "bold red"}

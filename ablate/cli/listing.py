@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from ablate.cli.console import print_table
+from ablate.cli.console import escape, print_table
 from ablate.cli.live import describe
 from ablate.engine.progress import Progress, read_progress
 from ablate.results.records import RunRow

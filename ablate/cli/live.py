@@ -12,10 +12,10 @@ from typing import Self
 
 from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from ablate.cli.console import escape
 from ablate.engine.progress import Progress
 from ablate.engine.scheduler import Ended, Job
 from ablate.engine.stop import StopFlag

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
-from ablate.cli.console import print_table, say
+from ablate.cli.console import escape, print_table, say
 from ablate.cli.edited import changes_of, say_changes
 from ablate.engine.launch import StudyPlan
 from ablate.engine.plan import Action, Planned

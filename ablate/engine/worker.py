@@ -220,7 +220,11 @@ def main(arguments: list[str]) -> int:
             say("complete already; nothing to do")
             return 0
         outcome = Attempt(assignment, stop).run()
-        states.write_outcome(paths, outcome)
+        try:
+            states.write_outcome(paths, outcome)
+        except OSError as error:  # a disk full to its last byte: the state of the run then follows from its journal
+            say(f"{outcome.state} ({outcome.reason}), but this cannot be stored: {error}")
+            return EXIT_FAILED
         if outcome.state is State.COMPLETE:
             Checkpoints(paths.checkpoints).finish()
         say(" ".join(str(part) for part in (outcome.state, outcome.reason, outcome.message) if part))

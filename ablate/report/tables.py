@@ -48,10 +48,11 @@ def tables(summary: StudySummary, checkpoint: Checkpoint) -> tuple[Table, ...]:
 
 def last_is_selected(summary: StudySummary) -> bool:
     """Whether the table of the last epoch would repeat the other one."""
+    shown = resolutions(summary)
     return all(run.selected_epoch in (None, run.last_epoch) for run in summary.runs) and all(
         run.score("selected", resolution) is not None or run.score("last", resolution) is None
         for run in summary.runs
-        for resolution in resolutions(summary)
+        for resolution in shown
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
+import time
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +19,7 @@ from tests.campaign.moments import FOLDER, Ground
 class Forks:
     """A running fork server; its processes end with it."""
 
-    def __init__(self, task: str = "toy", mutation: str = "", log: Path | None = None) -> None:
+    def __init__(self, task: str = "toy", mutation: str = "") -> None:
         command = [sys.executable, "-m", "tests.campaign.zygote", task, mutation]
         pipe = subprocess.PIPE
         self._server = subprocess.Popen(command, cwd=REPOSITORY, env=environment(), stdin=pipe, stdout=pipe, text=True)
@@ -67,6 +69,16 @@ class Forks:
         if self._server.poll() is None:
             self._server.send_signal(signal.SIGKILL)
         self._server.wait()
+
+    def kill_all(self, pids: list[int]) -> None:
+        """Ends the processes and waits until nothing is left of them."""
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.left = True
+        while self.left:
+            self.reap()
+            time.sleep(0.002)
 
     def __enter__(self) -> Self:
         return self

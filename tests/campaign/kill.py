@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablate.errors import AblateError
 from ablate.runs.paths import RunsDir
 from tests.campaign.forks import Forks
 from tests.campaign.moments import Ground, LedgerReader, holds_lease
@@ -26,6 +25,8 @@ ENOUGH = 5
 """Kills that each named moment wants."""
 _PATIENCE = 60.0
 """Seconds that a generation of processes may take."""
+_MOST_GENERATIONS = 150
+"""Invocations of `ablate run` after which all runs ought to be complete, whoever was killed."""
 _ORPHAN_PATIENCE = 15.0
 """Seconds after the coordinator's death in which its workers must have finished their step and ended."""
 
@@ -68,7 +69,12 @@ class Atlas:
 
     def choose(self, role: str, stage: str, draw: random.Random) -> tuple[str, int] | None:
         """The moment that needs it most, of those that a process of this kind passes; and at which pass."""
-        known = self._passed.get(f"{role}, {stage}") or self._passed.get(f"{role}, new") or self._passed.get(f"{role}, new new") or {}
+        known = (
+            self._passed.get(f"{role}, {stage}")
+            or self._passed.get(f"{role}, new")
+            or self._passed.get(f"{role}, new new")
+            or {}
+        )
         if not known:
             return None
         rare = [moment for moment in known if self.hits[moment] < ENOUGH]
@@ -101,7 +107,7 @@ class Round:
     def run(self, kills_per_run: int, names: tuple[str, ...]) -> None:
         self.names = names
         generation = 0
-        while generation < 200:
+        while generation < _MOST_GENERATIONS:
             generation += 1
             self._doom_all(kills_per_run)
             self._generation()
@@ -111,12 +117,7 @@ class Round:
         self.findings.broken.append(f"{self.ground.root}: not complete after {generation} invocations of `ablate run`")
 
     def _complete(self) -> bool:
-        """Whether all runs are there and done. A run that cannot even be asked is a finding."""
-        try:
-            return len(RunsDir(self.ground.runs).runs()) == len(self.study.seeds) and not unfinished(self.ground.runs)
-        except (AblateError, OSError) as error:
-            self.findings.broken.append(f"{self.ground.runs}: {error}")
-            return True
+        return len(RunsDir(self.ground.runs).runs()) == len(self.study.seeds) and not unfinished(self.ground.runs)
 
     def calmly(self, *, learn: bool) -> dict[str, Result]:
         """The undisturbed result. To `learn` the moments of commands that find nothing to do, those are run too."""
@@ -129,7 +130,7 @@ class Round:
             self._wait(time.monotonic() + _PATIENCE, [])
         left = unfinished(self.ground.runs)
         if left or len(RunsDir(self.ground.runs).runs()) != len(self.study.seeds):
-            raise RuntimeError(f"the undisturbed runs did not complete: {self.ground.log.read_text()}")
+            raise RuntimeError(f"the undisturbed runs did not complete: {self.ground.log.read_text()[-2000:]}")
         return results(self.ground.runs)
 
     def ground_options(self) -> list[str]:
@@ -212,7 +213,7 @@ class Round:
         pid = self.draw.choice(sorted(self._alive))
         try:
             os.kill(pid, signal.SIGSTOP)
-            held = holds_lease(pid)
+            held = holds_lease(pid, self.ground)
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             return

@@ -65,19 +65,22 @@ class File:
 
 
 def _put(content: bytearray, offset: int, data: bytes) -> None:
-    if len(content) < offset:
-        content.extend(bytes(offset - len(content)))
+    _lengthen(content, offset)
     content[offset : offset + len(data)] = data
+
+
+def _lengthen(content: bytearray, size: int) -> None:
+    content.extend(bytes(max(0, size - len(content))))
 
 
 def _tear(content: bytearray, offset: int, data: bytes, draw: random.Random) -> None:
     """A write that is missing, zeros, cut short, or there in some sectors alone."""
-    kind = draw.choice(("missing", "missing", "zeros", "short", "sectors"))
-    if kind == "zeros":  # the length reached the disk, the data did not
-        _put(content, offset, bytes(len(data)))
-    elif kind == "short":
+    kind = draw.choice(("missing", "missing", "zeros", "short", "sectors", "sectors and zeros"))
+    if "zeros" in kind:  # the length reached the disk, the data did not
+        _lengthen(content, offset + len(data))
+    if kind == "short":
         _put(content, offset, data[: draw.randrange(len(data) + 1)])
-    elif kind == "sectors":
+    elif "sectors" in kind:
         position = 0
         while position < len(data):
             end = position + SECTOR - (offset + position) % SECTOR

@@ -21,17 +21,18 @@ FOLDER = "ABLATE_CAMPAIGN"
 
 @dataclass(frozen=True)
 class Ground:
-    """The files of one round of a campaign."""
+    """The files of one round of a campaign. What the product writes lies on `disk`, if that is given."""
 
     root: Path
+    disk: Path | None = None
 
     @property
     def runs(self) -> Path:
-        return self.root / "runs"
+        return (self.disk or self.root) / "runs"
 
     @property
     def db(self) -> Path:
-        return self.root / "results.duckdb"
+        return (self.disk or self.root) / "results.duckdb"
 
     @property
     def study(self) -> Path:
@@ -83,11 +84,16 @@ class LedgerReader:
                 yield json.loads(line)
 
 
-def holds_lease(pid: int) -> bool:
+def holds_lease(pid: int, ground: Ground) -> bool:
     """Whether the kernel lists an exclusive `flock` of the process: on a run, a study or the database."""
+    locks_of = ((ground.runs, "*/lease.lock"), (ground.runs / "studies", "*.lock"), (ground.db.parent, "*.duckdb.lock"))
+    ours = {str(path.stat().st_ino) for folder, names in locks_of for path in folder.glob(names)}
     with Path("/proc/locks").open(encoding="ascii") as locks:
         return any(
-            fields[1] == "FLOCK" and fields[3] == "WRITE" and fields[4] == str(pid)
+            fields[1] == "FLOCK"
+            and fields[3] == "WRITE"
+            and fields[4] == str(pid)
+            and fields[5].rpartition(":")[2] in ours
             for fields in map(str.split, locks)
             if fields[1] != "->"
         )
@@ -129,8 +135,10 @@ class Moments:
             self.die()
 
     def die(self) -> None:
-        held = holds_lease(os.getpid())
-        self.ledger.tell("kill", role=self.role, victim=self.victim, moment=self._doom, held=held, seen=dict(self.passed))
+        held = holds_lease(os.getpid(), self.ground)
+        self.ledger.tell(
+            "kill", role=self.role, victim=self.victim, moment=self._doom, held=held, seen=dict(self.passed)
+        )
         os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(60)
 

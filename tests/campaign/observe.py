@@ -77,7 +77,15 @@ def results(runs: Path) -> dict[str, Result]:
 
 
 def unfinished(runs: Path) -> list[str]:
-    return [paths.name for paths in RunsDir(runs).runs() if states.status(paths).state is not State.COMPLETE]
+    """Runs that are not complete, or of which that cannot be told."""
+    return [paths.name for paths in RunsDir(runs).runs() if not _is_complete(paths)]
+
+
+def _is_complete(paths: RunPaths) -> bool:
+    try:
+        return states.status(paths).state is State.COMPLETE
+    except (AblateError, OSError):
+        return False
 
 
 class Prefixes:
@@ -102,8 +110,8 @@ class Prefixes:
 def compare(calm: Mapping[str, Result], now: Mapping[str, Result]) -> list[str]:
     """What came out different from the undisturbed runs."""
     found = [f"{name}: not there" for name in calm.keys() - now.keys()]
-    for name, one in now.items():
-        other = calm[name]
+    for name in calm.keys() & now.keys():
+        one, other = now[name], calm[name]
         if one.weights != other.weights:
             found.append(f"{name}: weights {one.weights}, undisturbed {other.weights}")
         for key in sorted(one.records.keys() | other.records.keys(), key=str):
@@ -117,7 +125,7 @@ def inspect(ground: Ground, calm: Mapping[str, Result], acknowledged: Iterable[M
     findings = Findings()
     promised = list(acknowledged)
     names = unfinished(ground.runs)
-    findings.broken += [f"{name}: not complete" for name in names]
+    findings.broken += [f"{name}: not complete, {_why(ground.runs / name)}" for name in names]
     try:
         now = results(ground.runs)
     except (AblateError, OSError) as error:
@@ -128,6 +136,13 @@ def inspect(ground: Ground, calm: Mapping[str, Result], acknowledged: Iterable[M
         _journal(paths, [record for record in promised if record["run"] == paths.name], findings)
     findings.add(inspect_database(ground, now))
     return findings
+
+
+def _why(root: Path) -> str:
+    try:
+        return str(states.status(RunPaths(root)))
+    except (AblateError, OSError) as error:
+        return str(error)
 
 
 def _journal(paths: RunPaths, promised: Iterable[Mapping[str, Any]], findings: Findings) -> None:

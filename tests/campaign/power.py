@@ -190,15 +190,16 @@ class Judge:
 
 def damage(paths: RunPaths, draw: random.Random) -> bool:
     """A bit that flips, or a sector that is lost, in one file of a checkpoint. False if there is none."""
-    files = sorted(path for path in paths.checkpoints.glob("*") if path.suffix in (".pt", ".json"))
-    if not files:
-        return False
-    path = draw.choice(files)
-    content = bytearray(path.read_bytes())
+    newest = max((path.name[:6] for path in paths.checkpoints.glob("*.json")), default="")
+    files = sorted(path for path in paths.checkpoints.glob(f"{newest}*") if path.suffix in (".pt", ".json"))
+    content = bytearray((path := draw.choice(files)).read_bytes()) if files else bytearray()
     if not content:
         return False
-    kind, at = draw.choice(("flip", "zero", "cut")), draw.randrange(len(content))
-    if kind == "flip":
+    kind, at = draw.choice(("digit", "flip", "zero", "cut")), draw.randrange(len(content))
+    if kind == "digit":  # another number is as readable as the one before
+        at = draw.choice([place for place, byte in enumerate(content) if chr(byte).isdigit()] or [at])
+        content[at] ^= 1
+    elif kind == "flip":
         content[at] ^= 1 << draw.randrange(8)
     elif kind == "zero":
         content[at : at + 512] = bytes(len(content[at : at + 512]))

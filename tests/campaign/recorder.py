@@ -20,7 +20,7 @@ from ablate.runs.journal import Journal
 from ablate.runs.paths import RunPaths, RunsDir
 from ablate.runs.states import Outcome, Reason, State
 from tests.campaign.model import Operation
-from tests.campaign.tap import Call, tapped
+from tests.campaign.tap import Call, Tap, tapped
 
 NAME = "toy-aaaaaaaa"
 
@@ -36,6 +36,7 @@ class Recorder:
         self.operations: list[Operation] = []
         self.kill_in: int | None = None
         self.dead = False
+        self.tap: Tap | None = None
 
     def before(self, call: Call) -> None:
         if call.operation == "close":
@@ -50,9 +51,13 @@ class Recorder:
         if not self.dead and call.operation != "close":
             self.operations.append(
                 Operation(
-                    call.operation, call.path, call.target, -1 if call.descriptor is None else call.descriptor,
-                    call.data, call.size,
-                )  # fmt: skip
+                    call.operation,
+                    call.path,
+                    call.target,
+                    -1 if call.descriptor is None else call.descriptor,
+                    call.data,
+                    call.size,
+                )
             )
 
     def promise(self, what: str, fact: object) -> None:
@@ -60,6 +65,9 @@ class Recorder:
             self.operations.append(Operation("mark", mark=(what, fact)))
 
     def revive(self, kill_in: int | None) -> None:
+        """A new process, which dies before so many calls."""
+        assert self.tap is not None
+        self.tap.close_all()
         self.dead = False
         self.kill_in = kill_in
 
@@ -69,7 +77,7 @@ def recording() -> Iterator[Recorder]:
     """Records the operations of this process, and what the product promises on return of the calls that promise."""
     recorder = Recorder()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(tapped(recorder))
+        recorder.tap = stack.enter_context(tapped(recorder))
         stack.enter_context(_then(Journal, "append", lambda record, **k: _appended(recorder, record, k)))
         stack.enter_context(_then(Checkpoints, "save", lambda manifest, **k: recorder.promise("saved", manifest)))
         stack.enter_context(_then(states, "write_outcome", lambda _, **k: recorder.promise("outcome", None)))
@@ -102,7 +110,9 @@ def _then(owner: Any, name: str, tell: Callable[..., None]) -> Iterator[None]:
 @contextlib.contextmanager
 def quick() -> Iterator[None]:
     """A worker inside this process: its signal handlers, its output and its questions about the machine stay out."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)}
+    handlers = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
+    }
     threads = os.environ.get("OMP_NUM_THREADS")
     with contextlib.ExitStack() as stack:
         for name in ("git_state", "versions", "_processor"):
@@ -149,6 +159,7 @@ def record(root: Path, seed: int, kills: int = 8) -> list[Operation]:
                 if attempt(paths) == 0:
                     break
             recorder.revive(None)
-            if draw.random() < 0.3 and (root / "runs" / NAME).exists():  # the coordinator's last words
-                states.write_outcome(RunPaths(root / "runs" / NAME), Outcome(State.FAILED, Reason.KILLED, "killed"))
+            paths = RunPaths(root / "runs" / NAME)
+            if draw.random() < 0.3 and paths.root.exists() and states.read_outcome(paths) is None:
+                states.write_outcome(paths, Outcome(State.FAILED, Reason.KILLED, "as the coordinator says it"))
     return recorder.operations

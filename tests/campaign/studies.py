@@ -22,8 +22,10 @@ class Study:
         ground.study.write_text(self.text)
 
     def command(self, ground: Ground) -> list[str]:
+        """Without retries: who was killed goes on with the next invocation, and the others are not to wait for it."""
         where = ["--runs-dir", str(ground.runs), "--db", str(ground.db)]
-        return ["run", str(ground.study), *where, "--workers", str(len(self.seeds)), "--threads", "1"]
+        how = ["--workers", str(len(self.seeds)), "--threads", "1", "--retries", "0", "--keep-going"]
+        return ["run", str(ground.study), *where, *how]
 
 
 def toy(root: Path, number: int) -> Study:

@@ -7,6 +7,7 @@ the coordinators that fork in turn have one thread each. Without Linux's /proc a
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import json
@@ -15,7 +16,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,26 +35,28 @@ def threads() -> int:
     return len(list(Path("/proc/self/task").iterdir()))
 
 
-def fork(run: Callable[[], int], log: int) -> int:
-    """A child that runs `run` as a fresh process would; returns its pid."""
+def fork(run: Callable[[], int], log: int, inherited: Sequence[int] = ()) -> int:
+    """A child that runs `run` as a fresh process would, with these descriptors; returns its pid."""
     if threads() != 1:
         raise RuntimeError(f"process {os.getpid()} has {threads()} threads: a fork would not be a fresh process")
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
-        _live(run, log)
+        _live(run, log, inherited)
     return pid
 
 
-def _live(run: Callable[[], int], log: int) -> NoReturn:
+def _live(run: Callable[[], int], log: int, inherited: Sequence[int]) -> NoReturn:
     code = 1
     try:
         os.setsid()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        os.closerange(3, 1024)  # what exec would close: above all the leases of the parent
+        for descriptor in {*range(3, 1024)} - {*inherited}:  # what exec would close: above all the parent's leases
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
         for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -109,7 +112,9 @@ def popen(command: Any, **options: Any) -> Any:
     """`subprocess.Popen`, but that a worker is forked."""
     if list(command[:3]) == [sys.executable, "-m", "ablate.engine.worker"]:
         arguments = [str(argument) for argument in command[3:]]
-        return Forked(fork(lambda: worker.main(arguments), options["stdout"].fileno()))
+        out = options["stdout"]
+        log = out if isinstance(out, int) else out.fileno()
+        return Forked(fork(lambda: worker.main(arguments), log, options.get("pass_fds", ())))
     return _popen(command, **options)
 
 
@@ -138,7 +143,7 @@ def preload(task: str) -> None:
     import ablate.cli.training
     import ablate.engine.launch
     import ablate.engine.worker
-    import ablate.results.open  # noqa: F401
+    import ablate.results.open
     from ablate.engine import environment, tasks
 
     for name in ("git_state", "versions", "_processor"):
@@ -152,9 +157,6 @@ def preload(task: str) -> None:
 
 class Server:
     """Answers one command at a time."""
-
-    def __init__(self) -> None:
-        self._ended: dict[int, int] = {}
 
     def start(self, role: str, victim: str, arguments: list[str], environment: dict[str, str], log: str) -> int:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

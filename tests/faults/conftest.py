@@ -53,9 +53,7 @@ class Workplace:
     def train(self, paths: RunPaths, *options: str, inject: str = "") -> int:
         return self.start(paths, *options, inject=inject).wait(timeout=120)
 
-    def ablate(
-        self, *arguments: str, timeout: float = 120, **env: str
-    ) -> subprocess.CompletedProcess[str]:
+    def ablate(self, *arguments: str, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
         """The command, as a user types it in this folder."""
         command = [sys.executable, "-c", "from ablate.cli import main; main()", *arguments]
         return subprocess.run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import time
@@ -40,7 +39,7 @@ STUDIES = {
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_fault_35_36_37_38_43_studies_that_are_refused(work: Any, name: str) -> None:
+def test_fault_35_36_37_38_41_43_studies_that_are_refused(work: Any, name: str) -> None:
     """One clear line, in bounded time, and nothing is written or executed."""
     text, words = STUDIES[name]
     study = work.study(text)
@@ -106,7 +105,6 @@ def test_fault_39_a_checkpoints_folder_that_is_a_link(work: Any) -> None:
     assert "symbolic link" in paths.log.read_text()
 
 
-@pytest.mark.xfail(strict=True, reason="engine/workers.py: spawn opens log.txt without O_NOFOLLOW and appends to its target")
 def test_fault_39_a_log_that_is_a_link(work: Any) -> None:
     study = work.study("study: s\ntask: toy\nbase: {train: {epochs: 1}}\n")
     assert work.ablate("run", study).returncode == 0
@@ -159,7 +157,6 @@ def test_fault_40_hostile_messages_in_a_report(work: Any) -> None:
         assert not re.search(r"^[=|]\s*(cmd|a \|)", text, re.MULTILINE)
 
 
-@pytest.mark.xfail(strict=True, reason="cli/details.py and console.say print control characters of a stored message")
 def test_fault_40_hostile_messages_on_a_terminal(work: Any) -> None:
     """An escape sequence in a message could rewrite what a person sees."""
     paths = work.run()
@@ -176,7 +173,9 @@ def test_fault_42_ten_thousand_runs(work: Any, capsys: pytest.CaptureFixture[str
     study = work.study("study: many\ntask: toy\nbase: {train: {epochs: 1}}\n")
     assert work.ablate("run", study).returncode == 0
     [root] = (work.root / "runs").glob("toy-*")
-    contents = {name: (root / name).read_text() for name in ("run.json", "config.json", "journal.jsonl", "outcome.json")}
+    contents = {
+        name: (root / name).read_text() for name in ("run.json", "config.json", "journal.jsonl", "outcome.json")
+    }
     record = json.loads((work.root / "runs/studies/many.json").read_text())
     [cell] = record["cells"]
     record["cells"] = []
@@ -184,7 +183,7 @@ def test_fault_42_ten_thousand_runs(work: Any, capsys: pytest.CaptureFixture[str
         run_id = f"{number:08d}"
         name = f"toy-3-lr0.1-{run_id}"
         folder = work.root / "runs" / name
-        os.mkdir(folder)
+        folder.mkdir()
         for file, text in contents.items():
             text = text.replace(cell["name"], name).replace(cell["run_id"], run_id) if file == "run.json" else text
             (folder / file).write_text(text)
@@ -192,12 +191,12 @@ def test_fault_42_ten_thousand_runs(work: Any, capsys: pytest.CaptureFixture[str
     shutil.rmtree(root)
     (work.root / "runs/studies/many.json").write_text(json.dumps(record))
     seconds = {}
-    for which in ("first", "again"):
+    for which, form in (("first", "csv"), ("csv", "csv"), ("md", "md")):
         began = time.monotonic()
-        done = work.ablate("report", "--format", "csv", timeout=240)
+        done = work.ablate("report", "--format", form, timeout=240)
         seconds[which] = time.monotonic() - began
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) >= 10_000
     with capsys.disabled():
-        print(f"\n  report of 10,000 runs: {seconds['first']:.1f} s first, {seconds['again']:.1f} s when nothing changed")
-    assert seconds["again"] < 30, "the measured figure is in docs/reliability.md"
+        print(f"\n  report of 10,000 runs: {', '.join(f'{name} {value:.1f} s' for name, value in seconds.items())}")
+    assert max(seconds["csv"], seconds["md"]) < 30, "what was measured is in docs/reliability.md"

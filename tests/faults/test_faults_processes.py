@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -185,5 +184,3 @@ def test_fault_32_signals_of_a_cluster_save_within_the_grace_period(
     assert time.monotonic() - began < 10
     assert states.status(paths).reason is Reason.SIGNAL
     assert look(paths).manifest().loop["total_steps"] >= 1, "saved within the epoch"
-
-

@@ -29,7 +29,7 @@ class _Refuses(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = _answer
+    do_GET = do_POST = _answer  # noqa: N815
 
     def log_message(self, format: str, *arguments: Any) -> None:
         return None
@@ -41,13 +41,16 @@ class _Slow(_Refuses):
     def _answer(self) -> None:
         time.sleep(100)
 
-    do_GET = do_POST = _answer
+    do_GET = do_POST = _answer  # noqa: N815
 
 
 @pytest.fixture
 def servers() -> Iterator[dict[str, str]]:
     """Where wandb is to be found, by what is wrong with it."""
-    running = {"slow": ThreadingHTTPServer(("127.0.0.1", 0), _Slow), "refuses": ThreadingHTTPServer(("127.0.0.1", 0), _Refuses)}
+    running = {
+        "slow": ThreadingHTTPServer(("127.0.0.1", 0), _Slow),
+        "refuses": ThreadingHTTPServer(("127.0.0.1", 0), _Refuses),
+    }
     for server in running.values():
         server.daemon_threads = True
         server.block_on_close = False
@@ -66,7 +69,7 @@ def of_this_place(root: Path) -> list[int]:
     for entry in Path("/proc").iterdir():
         try:
             if entry.name.isdecimal() and int(entry.name) != os.getpid():
-                words = (entry / "cmdline").read_bytes() + os.readlink(entry / "cwd").encode()
+                words = (entry / "cmdline").read_bytes() + str((entry / "cwd").readlink()).encode()
                 if str(root).encode() in words:
                     found.append(int(entry.name))
         except OSError:
@@ -80,10 +83,13 @@ def test_fault_29_41_training_does_not_notice_and_the_key_is_nowhere(work: Any, 
     processes = {}
     for name, url in servers.items():
         study = work.study(
-            f"study: {name}\ntask: toy\nbase: {{sleep: 0.1, train: {{epochs: 1}}}}\nwandb: {{mode: online}}\n", f"{name}.yaml"
+            f"study: {name}\ntask: toy\nbase: {{sleep: 0.1, train: {{epochs: 1}}}}\nwandb: {{mode: online}}\n",
+            f"{name}.yaml",
         )
         places = ("--runs-dir", f"{name}/runs", "--db", f"{name}/results.duckdb")
-        processes[name] = work.begin("run", study, *places, WANDB_API_KEY=KEY, WANDB_BASE_URL=url, WANDB_DIR=str(work.root))
+        processes[name] = work.begin(
+            "run", study, *places, WANDB_API_KEY=KEY, WANDB_BASE_URL=url, WANDB_DIR=str(work.root)
+        )
     seen = ""
     try:
         while any(process.poll() is None for process in processes.values()) and time.monotonic() - began < 100:
@@ -102,7 +108,9 @@ def test_fault_29_41_training_does_not_notice_and_the_key_is_nowhere(work: Any, 
     for name, process in processes.items():
         screen = screens[name]
         assert process.returncode == 0, screen
-        assert screen.count("wandb") >= 1 and len([line for line in screen.splitlines() if "wandb" in line]) == 1, screen
+        assert screen.count("wandb") >= 1 and len([line for line in screen.splitlines() if "wandb" in line]) == 1, (
+            screen
+        )
         assert "complete  toy-" in screen
     listed = work.ablate("ls", "--json", "--runs-dir", "down/runs", "--db", "down/results.duckdb")
     assert [run["status"] for run in json.loads(listed.stdout)] == ["complete"]
