@@ -1,12 +1,13 @@
 # make demo   trains the quickstart and prints its table
 # make test   runs all tests
 # make lint   ruff and mypy
+# make proof  kills, power cuts and contention, in the sizes that CI runs
 
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint proof clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,12 +28,15 @@ demo: $(VENV)/installed
 	$(BIN)/ablate report --format md
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+proof: $(VENV)/installed-dev
+	$(BIN)/python -m tests.campaign ci
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
