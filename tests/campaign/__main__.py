@@ -39,7 +39,7 @@ def bound(tries: int) -> str:
 
 def kill(options: argparse.Namespace) -> bool:
     """Whether all is well."""
-    campaign = kills.Campaign(options.task, options.seed)
+    campaign = kills.Campaign(options.task, options.seed, tell=lambda text: print(f"  … {text}", file=sys.stderr))
     figures = campaign.run(kills=options.kills, minutes=options.minutes, cover=options.cover)
     say(f"kill: {figures.kills} kills of processes that held a lease, task {options.task}, seed {options.seed}")
     by_role = ", ".join(f"{role} {count}" for role, count in figures.roles.most_common())

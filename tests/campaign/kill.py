@@ -10,7 +10,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from typing import Any
 from ablate.runs.paths import RunsDir
 from tests.campaign.forks import Forks
 from tests.campaign.moments import Ground, LedgerReader, holds_lease
-from tests.campaign.observe import Findings, Prefixes, Result, inspect, inspect_database, results, unfinished
+from tests.campaign.observe import Findings, Prefixes, Result, inspect, results, unfinished
 from tests.campaign.studies import STUDIES, Study
 
 ENOUGH = 5
 """Kills that each named moment wants."""
+_TELL_EVERY = 30.0
 _PATIENCE = 60.0
 """Seconds that a generation of processes may take."""
 _MOST_GENERATIONS = 150
@@ -69,12 +70,8 @@ class Atlas:
 
     def choose(self, role: str, stage: str, draw: random.Random) -> tuple[str, int] | None:
         """The moment that needs it most, of those that a process of this kind passes; and at which pass."""
-        known = (
-            self._passed.get(f"{role}, {stage}")
-            or self._passed.get(f"{role}, new")
-            or self._passed.get(f"{role}, new new")
-            or {}
-        )
+        stages = (stage, "new", "new new")
+        known = next((seen for one in stages if (seen := self._passed.get(f"{role}, {one}"))), None)
         if not known:
             return None
         rare = [moment for moment in known if self.hits[moment] < ENOUGH]
@@ -171,7 +168,10 @@ class Round:
         self._dooms.clear()
 
     def _events(self) -> list[str]:
-        return [what for what in ("kill", "kill", "report", "report", "rival") if self.draw.random() < 0.6]
+        wanted = ["kill", "kill", "report", "report", "rival"]
+        if any(moment.startswith("report") for moment in self.atlas.rare()):
+            wanted += ["report"] * 3
+        return [what for what in wanted if self.draw.random() < 0.6]
 
     def _wait(self, deadline: float, due: list[tuple[float, str]], coordinator: int = 0) -> None:
         """Lets the generation live, and die, until no process of it is left."""
@@ -264,8 +264,11 @@ class Campaign:
     seed: int = 0
     mutation: str = ""
     kills_per_run: int = 10
+    tell: Callable[[str], None] = lambda text: None
+    """Is told now and then how far it has come."""
     figures: Figures = field(default_factory=Figures)
     atlas: Atlas = field(default_factory=Atlas)
+    _told: float = 0.0
 
     def run(self, *, kills: int | None, minutes: float | None, cover: bool, until_found: bool = False) -> Figures:
         """Raises RuntimeError if even undisturbed runs fail. `cover`: also until every moment has its five kills."""
@@ -278,12 +281,23 @@ class Campaign:
                     self._round(root, forks, number)
                     number += 1
                     self.figures.seconds = time.monotonic() - began
+                    self._tell_now_and_then()
         finally:
-            if not self.figures.findings:
+            if self.figures.findings and not self.mutation:
+                self.tell(f"what is left of it: {root}")
+            else:
                 shutil.rmtree(root, ignore_errors=True)
         self.figures.hits = self.atlas.hits
         self.figures.rare = self.atlas.rare()
         return self.figures
+
+    def _tell_now_and_then(self) -> None:
+        if self.figures.seconds < self._told + _TELL_EVERY:
+            return
+        self._told = self.figures.seconds
+        found = ", ".join(f"{len(texts)} {kind}" for kind, texts in self.figures.findings if texts) or "nothing found"
+        rare = len(self.atlas.rare())
+        self.tell(f"{self._told:.0f} s: {self.figures.kills} kills, {rare} moments still rare, {found}")
 
     def _over(self, began: float, kills: int | None, minutes: float | None, cover: bool) -> bool:
         if minutes is not None and time.monotonic() - began > minutes * 60:
@@ -321,6 +335,3 @@ class Campaign:
 def _fast_folder() -> str | None:
     """A kill leaves the page cache as it is, so memory does as well as a disk, and is faster."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-
-
-__all__ = ["Campaign", "Figures", "inspect_database"]

@@ -176,7 +176,7 @@ def acknowledge(ledger: Ledger, run: str) -> None:
             waiting.clear()
         return record
 
-    Journal.append = acknowledging  # type: ignore[method-assign]
+    Journal.append = acknowledging  # type: ignore[method-assign,assignment]
 
 
 _MOMENTS = ("execute", "begin", "commit", "rollback", "close")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import random
@@ -51,7 +52,7 @@ def _no_sync_before_a_checkpoint(put: Put) -> None:
     save, sync = Loop._save, Journal.sync
 
     def hasty(loop: Loop, **options: Any) -> None:
-        Journal.sync = lambda journal: None  # type: ignore[method-assign]
+        Journal.sync = lambda journal: None  # type: ignore[method-assign,assignment]
         try:
             save(loop, **options)
         finally:
@@ -90,10 +91,15 @@ def _manifest_first(put: Put) -> None:
     def first(manifest: Any, path: Path) -> None:
         write(manifest, path)
         while later:
-            files.write_atomic(*later.pop())
+            target, content = later.pop()
+            write_aside(target, functools.partial(_write, content))
 
     put(files, "write_aside", hasty)
     put(checkpoint.Manifest, "write", first)
+
+
+def _write(content: bytes, file: Any) -> None:
+    file.write(content)
 
 
 def _no_lease(put: Put) -> None:
@@ -121,7 +127,7 @@ def _no_optimizer_state(put: Put) -> None:
 
 def _no_random_state(put: Put) -> None:
     """The noise of a step comes from a generator that begins anew in every process, not from the step's number."""
-    import ablate_toy
+    import ablate_toy  # type: ignore[import-not-found]
 
     class Generators:
         shared = random.Random(0)

@@ -180,7 +180,7 @@ def _rows(ground: Ground, found: Results, findings: Findings) -> None:
     _, twice = found.rows(f"SELECT source, seq, count(*) FROM ({rows}) GROUP BY ALL HAVING count(*) > 1")
     findings.duplicated += [f"database row {row}" for row in twice]
     _, counts = found.rows(f"SELECT directory, count(*) FROM ({rows}) JOIN base.shown USING (source) GROUP BY ALL")
-    stored = dict(counts)
+    stored: dict[str, int] = dict(counts)
     for paths in RunsDir(ground.runs).runs():
         written = sum(1 for _ in journal.read(paths.journal))
         there = stored.get(paths.name, 0)

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from ablate.engine import environment, worker
 from ablate.runs import directory, states
@@ -119,8 +120,7 @@ def quick() -> Iterator[None]:
             if hasattr(environment, name):
                 stack.callback(setattr, environment, name, getattr(environment, name))
                 setattr(environment, name, functools.cache(getattr(environment, name)))
-        stack.callback(setattr, worker, "end_with_parent", worker.end_with_parent)
-        worker.end_with_parent = lambda *parent: None
+        stack.enter_context(mock.patch.object(worker, "end_with_parent"))
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         try:
             yield

@@ -112,12 +112,9 @@ def place(path: Path, runs: Path) -> str:
         return "runs"
     if parts[0] in ("studies", ".cache"):
         return "/".join((parts[0], *(re.sub(r"^[^.]+", "*", part) for part in parts[1:])))
-    run = "new run" if parts[0].startswith(".") else "run"
-    return (
-        re.sub(r"\d{6}", "#", "/".join(("", *parts[1:])).lstrip("/"))
-        if run == "run" and parts[1:]
-        else "/".join((run, *parts[1:]))
-    )
+    if parts[0].startswith("."):  # it gets its name when it is whole
+        return "/".join(("new run", *parts[1:]))
+    return re.sub(r"\d{6}", "#", "/".join(parts[1:])) or "run"
 
 
 def describe(call: Call, runs: Path) -> str:
