@@ -133,6 +133,8 @@ def sweep(paths: RunPaths, policy: Policy) -> int:
             return 0
         for manifest in found.rewrite:
             manifest.write(paths.checkpoints / f"{manifest.number:06d}.json")
+        for folder in {paths.root, paths.checkpoints} if paths.checkpoints.is_dir() else {paths.root}:
+            files.fsync_folder(folder)  # what says that they may go must be certain first
         # Manifests before the files that they name: a kill in between leaves files that the next sweep removes.
         for path, _ in sorted(found.drop, key=lambda item: item[0].suffix != ".json"):
             disk.unlink(path)

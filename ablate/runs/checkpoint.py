@@ -202,6 +202,8 @@ class Checkpoints:
 
     def finish(self) -> None:
         """The run is complete: of the last checkpoint, and of kept ones, only the weights stay, and the best weights."""
+        # That it is complete must be certain before what a resume needs goes: who said so may have been killed at it.
+        disk.sync_folder(self.folder.parent)
         for place, path in enumerate(self.manifests()):
             manifest = Manifest.read(path)
             if place and not manifest.kept:
@@ -218,9 +220,14 @@ class Checkpoints:
         self.sweep()
 
     def sweep(self) -> None:
-        """Removes what a kill left behind: files that no manifest names."""
+        """Removes what a kill left behind: files that no manifest names.
+
+        What is found here is there for good from now on: a process that was killed may have renamed a manifest and
+        not got as far as the fsync, and whoever goes on from it relies on it.
+        """
         if self.folder.is_symlink() or not self.folder.is_dir():
             return
+        disk.sync_folder(self.folder)
         named = set()
         for path in self.manifests():
             named.add(path.name)

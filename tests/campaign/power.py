@@ -7,6 +7,7 @@ one. Others are damaged on top, because disks do that too: then the newest check
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -188,10 +189,8 @@ class Judge:
 def meaning(path: Path, content: bytes) -> str:
     """Equal for contents that mean the same: every byte counts, but for a manifest's white space at its end."""
     if path.suffix == ".json":
-        try:
+        with contextlib.suppress(ValueError):
             content = json.dumps(json.loads(content), sort_keys=True).encode()
-        except ValueError:
-            pass
     return hashlib.sha256(content).hexdigest()
 
 
