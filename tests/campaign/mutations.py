@@ -39,6 +39,13 @@ def _no_folder_sync(put: Put) -> None:
     put(files, "disk", _DiskWithout("sync_folder"))
 
 
+def _no_sync_of_what_was_found(put: Put) -> None:
+    """Whoever goes on after a kill relies on names that no fsync has made certain."""
+    from ablate.runs import checkpoint
+
+    put(checkpoint, "disk", _DiskWithout("sync_folder"))
+
+
 def _no_journal_sync(put: Put) -> None:
     from ablate.runs import journal
 
@@ -166,6 +173,7 @@ def _place_on_its_own(put: Put) -> None:
 MUTATIONS: Mapping[str, Callable[[Put], None]] = {
     "no fsync of files": _no_file_sync,
     "no fsync of folders": _no_folder_sync,
+    "no fsync of what a killed process left": _no_sync_of_what_was_found,
     "no fsync of the journal": _no_journal_sync,
     "no fsync of the journal before a checkpoint": _no_sync_before_a_checkpoint,
     "no SHA-256 of files": _no_digest_of_files,

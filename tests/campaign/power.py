@@ -227,7 +227,7 @@ class Simulation:
         began = time.monotonic()
         root = Path(tempfile.mkdtemp(prefix="ablate-power-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
         draw = random.Random(f"power:{self.seed}")
-        per_recording = min(states, 2500)
+        per_recording = min(states, 1000)
         try:
             while self.figures.states["all"] < states and not (until_found and self.figures.findings):
                 seed = draw.randrange(2**30)

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,21 +31,30 @@ class Killed(BaseException):
     """Stands for SIGKILL inside one process: whatever runs after it changes nothing any more."""
 
 
+@dataclass(frozen=True)
+class Fate:
+    """To be killed before a call, once so many have passed; of any operation, or of one."""
+
+    passes: int
+    before: str | None = None
+
+
 class Recorder:
     """A watcher that writes every call down, and kills before a given one."""
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
-        self.kill_in: int | None = None
+        self.fate: Fate | None = None
+        self._left = 0
         self.dead = False
         self.tap: Tap | None = None
 
     def before(self, call: Call) -> None:
         if call.operation == "close":
             return
-        if self.kill_in is not None:
-            self.kill_in -= 1
-            self.dead = self.dead or self.kill_in < 0
+        if self.fate is not None and (self.fate.before is None or call.operation == self.fate.before):
+            self._left -= 1
+            self.dead = self.dead or self._left < 0
         if self.dead:
             raise Killed
 
@@ -65,12 +75,12 @@ class Recorder:
         if not self.dead:
             self.operations.append(Operation("mark", mark=(what, fact)))
 
-    def revive(self, kill_in: int | None) -> None:
-        """A new process, which dies before so many calls."""
+    def revive(self, fate: Fate | None) -> None:
+        """A new process, which meets its fate."""
         assert self.tap is not None
         self.tap.close_all()
         self.dead = False
-        self.kill_in = kill_in
+        self.fate, self._left = fate, fate.passes if fate else 0
 
 
 @contextlib.contextmanager
@@ -144,6 +154,13 @@ def make(root: Path, seed: int) -> RunPaths:
     return directory.ensure_run(RunsDir(root / "runs"), identity, RunConfig(config, "ablate run toy.yaml", {}))
 
 
+def _fate(draw: random.Random) -> Fate:
+    """Half of them die between a change of a folder and its fsync: what was done is seen, and may yet be undone."""
+    if draw.random() < 0.5:
+        return Fate(draw.randrange(20), "sync_folder")
+    return Fate(draw.randrange(4, 100))
+
+
 def record(root: Path, seed: int, kills: int = 8) -> list[Operation]:
     """One run from the making of its directory to its end, killed between some operations on the way.
 
@@ -151,7 +168,7 @@ def record(root: Path, seed: int, kills: int = 8) -> list[Operation]:
     """
     draw = random.Random(f"record:{seed}")
     with quick(), recording() as recorder:
-        fates: list[int | None] = [draw.randrange(12), *(draw.randrange(4, 100) for _ in range(kills)), None]
+        fates = [Fate(draw.randrange(12)), *(_fate(draw) for _ in range(kills)), None]
         for fate in fates:
             recorder.revive(fate)
             with contextlib.suppress(Killed):

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 SIMULATED = (
     "no fsync of files",
     "no fsync of folders",
+    "no fsync of what a killed process left",
     "no fsync of the journal",
     "no fsync of the journal before a checkpoint",
     "no SHA-256 of files",
