@@ -1,11 +1,12 @@
 # make demo   trains the quickstart and prints its table
-# make test   runs all tests
+# make test   runs all tests but the campaigns
 # make lint   ruff and mypy
 # make proof  kills, power cuts and contention, in the sizes that CI runs
 
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test lint proof clean
 
@@ -28,7 +29,7 @@ demo: $(VENV)/installed
 	$(BIN)/ablate report --format md
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not proof"
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
@@ -36,6 +37,7 @@ lint: $(VENV)/installed-lint
 	$(BIN)/mypy
 
 proof: $(VENV)/installed-dev
+	$(PYTEST) -m proof
 	$(BIN)/python -m tests.campaign ci
 
 clean:

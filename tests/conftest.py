@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 TOY = Path(__file__).parent / "toy"
+CAMPAIGN = Path(__file__).parent / "campaign"
 REPOSITORY = Path(__file__).parent.parent
 
 sys.path.insert(0, str(TOY))
@@ -25,5 +26,8 @@ def shared() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first, so that two processes end at about the same time."""
+    """Marks the campaigns, and puts the longest file first, so that two processes end at about the same time."""
+    for item in items:
+        if CAMPAIGN in item.path.parents:
+            item.add_marker("proof")
     items.sort(key=lambda item: item.path.name != "test_quickstart.py")
