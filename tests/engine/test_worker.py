@@ -163,17 +163,16 @@ def test_a_second_ctrl_c_ends_at_once(make_run: Any) -> None:
 def test_kills_at_random_moments_change_nothing(make_run: Any, seed: int) -> None:
     calm = make_run("toy-bbbbbbbb", train={"epochs": 3, "checkpoint": {"every": "3 steps"}})
     assert train(calm) == 0
-    paths = make_run(train={"epochs": 3, "checkpoint": {"every": "3 steps"}}, sleep=0.03)
+    paths = make_run(train={"epochs": 3, "checkpoint": {"every": "3 steps"}}, sleep=0.15)
     draw = random.Random(seed)
-    kills = 0
-    for _ in range(6):
+    for target in sorted(draw.sample(range(1, 9), 3)):  # of twelve steps, so that the run cannot end before
+        paths.progress.unlink(missing_ok=True)
         process = start(paths)
-        time.sleep(draw.uniform(0.2, 1.2))
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            kills += 1
+        wait_for_steps(paths, target, process)
+        time.sleep(draw.uniform(0, 0.15))  # anywhere within the step
+        assert process.poll() is None, "the run must not end before it is killed"
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=10)
-    assert kills >= 2
     assert train(paths) == 0
     assert results(paths) == results(calm)
     assert digests(paths) == digests(calm)
