@@ -16,14 +16,15 @@ PACKAGE = ROOT / "ablate"
 
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "plugins": {"errors"},
     "task": {"errors"},
     "runs": {"errors", "task"},
     "study": {"errors", "task", "runs.files"},
-    "depth": {"errors", "task", "runs.files"},
+    "depth": {"errors", "plugins", "task", "runs"},
     "results": {"errors", "task", "runs", "study"},
     "report": {"errors", "task", "runs.states", "results", "study"},
-    "engine": {"errors", "task", "runs", "study", "results"},
-    "cli": {"errors", "task", "runs", "study", "results", "report", "engine", "depth.data.street"},
+    "engine": {"errors", "plugins", "task", "runs", "study", "results"},
+    "cli": {"errors", "plugins", "task", "runs", "study", "results", "report", "engine", "depth.data.street"},
 }
 """Room -> what it may import besides itself."""
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ablate.depth import attention
+from ablate.depth.model import specs
 from ablate.task import NOT_IDENTITY, LoopSettings, RunSettings, SelectSettings, Settings
-
-STRIDE = 32
-"""Network inputs are multiples of this: the decoder doubles maps of 1/32 of the input."""
 
 DEFAULT_WEIGHT_DECAY = {"adam": 0.0, "adamw": 0.01}
 """torch's own defaults."""
@@ -22,26 +20,19 @@ DEFAULT_WEIGHT_DECAY = {"adam": 0.0, "adamw": 0.01}
 METRIC_KEYS = ("d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10")
 
 
-def _size(value: tuple[int, int]) -> tuple[int, int]:
-    if any(side < STRIDE or side % STRIDE for side in value):
-        height, width = value
-        near = [max(STRIDE, round(side / STRIDE) * STRIDE) for side in value]
-        raise ValueError(
-            f"{height}x{width} (height x width) is not made of multiples of {STRIDE}, the network's stride; "
-            f"the closest size is [{near[0]}, {near[1]}]"
-        )
-    return value
+Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+"""(height, width) in pixels; multiples of the network's stride."""
 
-
-Size = Annotated[tuple[int, int], AfterValidator(_size)]
-"""(height, width) in pixels."""
+Start = Literal["pretrained", "scratch"]
 
 
 class ModelSettings(Settings):
-    name: Literal["dpt_hybrid", "dpt_tiny"] = Field(default="dpt_hybrid", description="Which network.")
+    name: str = Field(
+        default="dpt_hybrid", description="Which network.", json_schema_extra={"enum": list(specs.names())}
+    )
     weights: Path | None = Field(
         default=None,
-        description="Start from this file of weights (.pt or .safetensors); its keys must match exactly.",
+        description="Start from these weights: a file (.pt, .pth or .safetensors), or a run.",
         json_schema_extra=NOT_IDENTITY,  # a path; the digest of the file is part of the run id
     )
     attention: str = Field(
@@ -49,9 +40,57 @@ class ModelSettings(Settings):
         description="Which self-attention the encoder's blocks use.",
         json_schema_extra={"enum": list(attention.names())},
     )
-    compression: int | None = Field(
-        default=None, ge=1, le=64, description="Tokens per key and value in `memory_compressed`; 2 if not given."
+    attention_blocks: Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default="all", description="The blocks, from 0, that get `attention`; the others keep `standard`."
     )
+    share_attention: bool = Field(
+        default=False, description="One attention module for all blocks, as the progress log's rows 5-7 had."
+    )
+    attention_init: Start = Field(
+        default="pretrained", description="`scratch`: the weights file need not have the attention's tensors."
+    )
+    decoder_init: Start = Field(
+        default="pretrained", description="`scratch`: the weights file need not have the decoder's tensors."
+    )
+    heads: int | None = Field(default=None, ge=1, description="Attention heads; the network's own if not given.")
+    taps: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        default=None, description="The blocks, from 0, that feed the decoder; later ones are not built."
+    )
+    readout: Literal["ignore", "add", "project"] | None = Field(
+        default=None, description="What becomes of the class token; the network's own way if not given."
+    )
+    decoder_norm: Literal["none", "batch"] = Field(
+        default="none", description="Normalisation in the decoder; none, as published."
+    )
+    compression: int | None = Field(
+        default=None, ge=1, le=64, description="Tokens per key and value of the compressed attentions; 2 if not given."
+    )
+    features: int | None = Field(
+        default=None,
+        ge=1,
+        description="Random features of `performer`; int(d ln d) of the head's width d if not given.",
+    )
+    redraw_every: int | None = Field(
+        default=None, ge=1, description="Steps after which `performer` draws new features; never if not given."
+    )
+    head_dim: int | None = Field(
+        default=None, ge=1, description="Width of a head of `performer`; the network's width / heads if not given."
+    )
+    landmarks: int | None = Field(default=None, ge=1, description="Landmarks of `nystrom`; 64 if not given.")
+    window: int | None = Field(default=None, ge=1, description="Side of `window`'s windows, in tokens; 8 if not given.")
+    null_key: bool = Field(
+        default=False, description="A learned null key and value in compressed attention, as the reference package has."
+    )
+    zero_padding: bool = Field(
+        default=False, description="Compressed attention averages zero padding in, as the reference package does."
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _known_network(cls, name: str) -> str:
+        if name not in specs.names():
+            raise ValueError(f"expected one of {', '.join(specs.names())}")
+        return name
 
     @field_validator("attention")
     @classmethod
@@ -67,7 +106,7 @@ class ModelSettings(Settings):
         if not isinstance(values, dict) or values.get("attention", "standard") not in attention.names():
             return values
         options = attention.options(values.get("attention", "standard"))
-        values = {key: value for key, value in values.items() if key not in attention.ALL_OPTIONS or key in options}
+        values = {key: value for key, value in values.items() if key not in attention.all_options() or key in options}
         for key, default in options.items():
             if values.get(key) is None:
                 values[key] = default
@@ -81,7 +120,7 @@ class SubsetSettings(Settings):
 
 
 class DataSettings(Settings):
-    name: Literal["kitti"] = Field(default="kitti", description="Which reader.")
+    name: str = Field(default="kitti", description="Which data set.", json_schema_extra={"enum": ["kitti", "nyu"]})
     root: Path = Field(
         default=Path("data/kitti"),
         description="The folder that holds raw/ and data_depth_annotated/.",
@@ -94,6 +133,13 @@ class DataSettings(Settings):
     )
     resolution: Size = Field(default=(192, 640), description="Network input in training: [height, width].")
     subset: SubsetSettings | None = Field(default=None, description="Train on random images instead of all.")
+    labels: Literal["metric", "floor_metres"] = Field(
+        default="metric",
+        description="`floor_metres`: depth rounded down to whole metres, as the progress log's 8-bit reader did.",
+    )
+    holdout: Literal["none", "drives"] = Field(
+        default="none", description="`drives`: validate on whole drives held out of the training list, not on val."
+    )
     workers: int = Field(default=0, ge=0, le=64, description="Loader processes.", json_schema_extra=NOT_IDENTITY)
     cache_mb: int = Field(
         default=256,
@@ -137,6 +183,10 @@ class EvalSettings(Settings):
         description="Network inputs to evaluate at: the unresized crop, or towards data.resolution.",
     )
     mask: Literal["garg", "eigen", "none"] = Field(default="garg", description="Which pixels are scored.")
+    align: Literal["none", "median", "scale_shift"] = Field(
+        default="none", description="How each prediction is aligned to its ground truth before it is scored."
+    )
+    flip: bool = Field(default=False, description="Average the prediction with that of the mirrored image.")
     select: DepthSelect = Field(
         default=DepthSelect(),
         description="Which epoch is reported, kept and tested.",

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from ablate import plugins
+
 INVERSE_FLOOR = 1e-8
 """Smallest inverse depth, in 1/m."""
 
@@ -74,3 +76,8 @@ SPECS: Mapping[str, NetworkSpec] = MappingProxyType(
         ),
     }
 )
+
+
+def names() -> tuple[str, ...]:
+    """All values of `model.name`, those of other packages last."""
+    return tuple(dict.fromkeys([*SPECS, *plugins.entries("ablate.models")]))
