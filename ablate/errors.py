@@ -18,6 +18,7 @@ AblateError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -93,7 +94,11 @@ class TrainingError(AblateError):
 
 
 class DivergedError(TrainingError, ArithmeticError):
-    """The training loss is not finite."""
+    """The training loss is not finite, negative, or far above what it was; `samples` were in the batch."""
+
+    def __init__(self, problem: str, samples: Sequence[str] = ()) -> None:
+        super().__init__(problem)
+        self.samples = tuple(samples)
 
 
 class OutOfMemoryError(TrainingError, MemoryError):

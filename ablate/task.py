@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Json = Any
 """What `json.dumps(…, allow_nan=False)` takes."""
@@ -70,12 +71,51 @@ def parse_cadence(every: str) -> tuple[float | None, int | None]:
     return float(number) * {"s": 1, "min": 60, "h": 3600}[unit], None
 
 
+class EarlyStopping(Settings):
+    patience: int = Field(ge=1, description="Stop after so many epochs in a row without a better value.")
+    metric: str | None = Field(
+        default=None, description="Of the validation at eval.select's resolution; eval.select.metric if not given."
+    )
+
+
+class DivergenceSettings(Settings):
+    factor: float = Field(
+        default=100.0, gt=1, description="A loss above so many times the median of recent losses is divergence."
+    )
+    window: int = Field(default=100, ge=10, description="How many recent steps the median is taken over.")
+    rollbacks: int = Field(default=3, ge=1, description="How often `rollback` goes back before the run fails.")
+    lr_factor: float = Field(default=0.5, gt=0, lt=1, description="What each rollback multiplies the learning rate by.")
+
+
 class LoopSettings(Settings):
     """What the engine reads of `train`; a task's own class extends it."""
 
     epochs: int = Field(default=10, ge=0, description="Passes over the training images.")
     max_steps: int | None = Field(default=None, ge=1, description="Stop after this many optimiser steps in all.")
+    early_stopping: EarlyStopping | None = Field(default=None, description="Stop once validation no longer improves.")
+    divergence: DivergenceSettings = DivergenceSettings()
+    on_divergence: Literal["fail", "rollback"] = Field(
+        default="fail",
+        description="`rollback`: train the epoch again from its start at a lower learning rate.",
+    )
+    on_oom: Literal["fail", "ladder"] = Field(
+        default="fail",
+        description="`ladder`: out of memory, train the same batches in smaller pieces, then recompute activations.",
+        json_schema_extra=NOT_IDENTITY,  # the gradient stays the same, up to rounding; what was done is recorded
+    )
     checkpoint: CheckpointSettings = CheckpointSettings()
+
+    def all_epochs(self) -> int:
+        """Epochs of all stages; they are numbered through."""
+        return self.epochs
+
+    def why_not_longer(self) -> str | None:
+        """Why a finished run with these settings is not the beginning of a longer one; None if it is."""
+        return None
+
+    def stage_of(self, epoch: int) -> int:
+        """The stage (from 0) that an epoch (from 1) belongs to."""
+        return 0
 
 
 class SelectSettings(Settings):
@@ -92,12 +132,49 @@ class RunSettings(Settings):
     A task's class narrows `train` to a subclass of `LoopSettings`.
     """
 
+    plugins: ClassVar[Mapping[str, str | None]] = {}
+    """Groups of entry points of which other packages bring what runs use: the setting that names one, or None where
+    every run uses all."""
+
     seed: int = Field(default=0, ge=0, lt=2**31, description="Set by `seeds:` in a study.")
     train: LoopSettings = LoopSettings()
 
     @property
     def select(self) -> SelectSettings:
         raise NotImplementedError
+
+    def own_value(self, key: str) -> Json:
+        """What a setting that is null, or was made null because it says nothing new, stands for; None for nothing.
+
+        Studies show it where the setting is an axis.
+        """
+        return None
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A value that does not suit other settings: the dotted `key` is to blame, `others` could mend it too."""
+
+    key: str
+    value: Json
+    problem: str
+    others: tuple[str, ...] = ()
+
+
+def refused(config: RunSettings, conflicts: Iterable[Conflict]) -> ValidationError | None:
+    """The conflicts as an error for a validator of the whole configuration to raise; None if there are none.
+
+    Studies find the place of each by its key, and leave those alone whose `others` an axis changes.
+    """
+    details = [
+        InitErrorDetails(
+            type=PydanticCustomError("value_error", "{problem}", {"problem": one.problem, "others": list(one.others)}),
+            loc=tuple(one.key.split(".")),
+            input=one.value,
+        )
+        for one in conflicts
+    ]
+    return ValidationError.from_exception_data(type(config).__name__, details) if details else None
 
 
 Direction = Literal["max", "min"]
@@ -181,11 +258,15 @@ class Checked:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a network: `shared` lists the other names under which the same module is used."""
+    """A part of a network: `shared` lists the other names under which the same module is used.
+
+    `pretrained` is the share of its parameters that a file of weights gives (0 to 1); None if there is no file.
+    """
 
     name: str
     parameters: int
     shared: tuple[str, ...] = ()
+    pretrained: float | None = None
 
 
 @dataclass(frozen=True)
@@ -218,7 +299,10 @@ class Session(Protocol):
     components: Mapping[str, Component]
     """`weights` is all that evaluation needs; whatever else a resume needs is dropped on completion."""
     facts: Mapping[str, Json]
-    """Stored with the attempt: parameters, images per split, shared modules, library versions."""
+    """Stored with the attempt: parameters, images per split, shared modules, library versions.
+
+    `notes`, a list of lines, is written to the run's log; `parts` holds `Part`s as mappings.
+    """
     splits: tuple[str, ...]
     """Splits that have images, of `train`, `val` and `test`."""
 
@@ -236,6 +320,25 @@ class Session(Protocol):
 
     def evaluate(self, split: str, tick: Tick) -> Iterator[Evaluation]:
         """One evaluation per resolution; changes no state that a checkpoint holds."""
+        ...
+
+    def enter(self, stage: int) -> None:
+        """Trains `stage` from here on, with a fresh optimiser: called before its first step and before a restore."""
+        ...
+
+    def scale_lr(self, factor: float) -> None:
+        """Multiplies the learning rate of every step from here on by `factor`, which replaces an earlier one."""
+        ...
+
+    def lighten(self, rung: int) -> str | None:
+        """Trains the same batches in less memory: what rung 1, 2, … of a ladder does, or None if there is no such rung.
+
+        Called right after opening, with the highest rung alone.
+        """
+        ...
+
+    def gradient_norms(self) -> Mapping[str, float]:
+        """Norms of the last step's gradients by part of the network, to find out where a loss explodes."""
         ...
 
     def peak_memory_mb(self) -> float | None:

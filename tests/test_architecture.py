@@ -24,7 +24,10 @@ ALLOWED: dict[str, set[str]] = {
     "results": {"errors", "task", "runs", "study"},
     "report": {"errors", "task", "runs.states", "results", "study"},
     "engine": {"errors", "plugins", "task", "runs", "study", "results"},
-    "cli": {"errors", "plugins", "task", "runs", "study", "results", "report", "engine", "depth.data.street"},
+    "cli": {
+        *("errors", "plugins", "task", "runs", "study", "results", "report", "engine"),
+        *("depth.config", "depth.data", "depth.model.export", "depth.predict", "depth.scoring"),
+    },
 }
 """Room -> what it may import besides itself."""
 

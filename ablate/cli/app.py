@@ -6,10 +6,16 @@ from typing import Annotated
 
 import typer
 
-from ablate.cli import data, database, health, maintenance, reports, runs, studies
+from ablate.cli import data, database, health, maintenance, options, reports, runs, studies
+from ablate.cli.anywhere import Group
+from ablate.cli.evaluate import evaluate
+from ablate.cli.export import export
+from ablate.cli.predict import predict
+from ablate.cli.score import score
 
 app = typer.Typer(
     name="ablate",
+    cls=Group,
     help="Ablation studies of depth transformers: declare a grid, train it resumably, report it honestly.",
     epilog="Start with: ablate data sample data/sample, then ablate run studies/quickstart.yaml",
     no_args_is_help=True,
@@ -29,22 +35,28 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    plugins: options.Plugins = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    return
+    return  # `--plugins` has done its work by now
 
 
 app.command()(studies.plan)
 app.command()(studies.run)
 app.command()(runs.resume)
+app.command()(runs.extend)
 app.command()(maintenance.retry)
 app.command()(maintenance.stop)
 app.command()(runs.status)
 app.command()(runs.ls)
 app.command()(runs.show)
 app.command()(reports.report)
+app.command("eval")(evaluate)
+app.command()(predict)
+app.command()(export)
+app.command()(score)
 app.command()(maintenance.verify)
 app.command()(maintenance.rm)
 app.command()(maintenance.gc)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from ablate.cli import parts
 from ablate.cli.console import escape, print_table
 from ablate.cli.listing import coloured, runs_data
+from ablate.engine.brought import of_attempt
 from ablate.results.certificates import Certificate, certificate_of
 from ablate.results.open import Results
 from ablate.results.records import AttemptRow, EpochRow, EvaluationRow, RunRow
+from ablate.study.remarks import UNKNOWN, is_unknown
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,10 @@ class Details:
     notes: tuple[str, ...]
     files: tuple[tuple[str, int], ...]
     certificate: Certificate | None = None
+    opened: Mapping[str, Any] = field(default_factory=dict)
+    """The facts that the newest attempt stored once it had its network."""
+    unknown: tuple[str, ...] = ()
+    """Settings that the study which holds the run does not state."""
 
     def as_data(self) -> dict[str, Any]:
         return {
@@ -41,6 +48,9 @@ class Details:
             "epochs": [vars(epoch) for epoch in self.epochs],
             "evaluations": [vars(evaluation) for evaluation in self.evaluations],
             "notes": list(self.notes),
+            "unknown": list(self.unknown),
+            "network": parts.as_data(parts.of_facts(self.opened)),
+            "weights": self.opened.get("weights"),
             "files": dict(self.files),
             "certificate": None if self.certificate is None else vars(self.certificate),
         }
@@ -48,15 +58,18 @@ class Details:
 
 def gather(results: Results, run: RunRow) -> Details:
     rows = results.runs(run_id=run.run_id)
+    cells = results.cells(run_id=run.run_id)
     return Details(
         run=run,
         studies=tuple(row.study for row in rows if row.study),
         attempts=results.attempts(run.run_id),
         epochs=results.epochs(run.run_id),
         evaluations=results.evaluations(run.run_id),
-        notes=_notes(results, run.run_id),
+        notes=tuple(dict.fromkeys([*(note for cell in cells for note in cell.notes), *_notes(results, run.run_id)])),
         files=_files(run.directory),
         certificate=certificate_of(run),
+        opened=_opened(results, run.run_id),
+        unknown=tuple(dict.fromkeys(key for cell in cells for key in cell.unknown)),
     )
 
 
@@ -72,6 +85,14 @@ def _notes(results: Results, run_id: str) -> tuple[str, ...]:
             where = " ".join(str(event.body[key]) for key in ("type", "split", "resolution") if event.body.get(key))
             notes[f"epoch {event.epoch}: {where} came out different when it was computed again"] = None
     return tuple(notes)
+
+
+def _opened(results: Results, run_id: str) -> Mapping[str, Any]:
+    facts: Mapping[str, Any] = {}
+    for event in results.events(run_id):
+        if event.name == "opened":
+            facts = event.body.get("facts") or {}
+    return facts
 
 
 def _files(folder: Path | None) -> tuple[tuple[str, int], ...]:
@@ -97,13 +118,37 @@ def show_details(details: Details) -> None:
     console.print("\n[bold]Configuration[/] (settings that differ from the defaults are marked *)")
     for key, value in flat(run.configuration).items():
         mark = "*" if key in run.settings else " "
-        console.print(f" {mark} {escape(key)}: {escape(json.dumps(value))}")
+        shown = escape(json.dumps(value))
+        if is_unknown(key, details.unknown):
+            shown = f"{UNKNOWN}: its source does not state it; trained with {shown}"
+        console.print(f" {mark} {escape(key)}: {shown}")
+    _show_network(console, details.opened)
     _show_attempts(console, details.attempts)
     _show_epochs(console, details.epochs)
     _show_evaluations(console, details.evaluations)
     console.print("\n[bold]Files[/]")
     for name, size in details.files:
         console.print(f"{size:>14,}  {escape(name)}")
+
+
+def _show_network(console: Console, opened: Mapping[str, Any]) -> None:
+    """Parameters and pretrained % of each part, modules that are shared, and what the file of weights did not give."""
+    network = parts.of_facts(opened)
+    if not network:
+        return
+    console.print("\n[bold]Network[/]")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("part")
+    for column in ("parameters", "pretrained %"):
+        table.add_column(column, justify="right")
+    for row in parts.part_rows(network):
+        table.add_row(*map(escape, row))
+    print_table(table)
+    for part in network:
+        if part.shared:
+            console.print(f"shared       {escape(parts.sharing(part))}")
+    for line in opened.get("notes") or ():
+        console.print(escape(line))
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -129,7 +174,17 @@ def _show_attempts(console: Console, attempts: Sequence[AttemptRow]) -> None:
             f" {attempt.attempt}  {began} from {where}, on {escape(str(attempt.host))}, {escape(str(attempt.device))}, "
             f"{attempt.threads} threads\n    {escape(attempt.command or '')}\n    {escape(versions)}"
             + (f", commit {escape(commit)}" if commit else "")
+            + _brought(attempt)
         )
+
+
+def _brought(attempt: AttemptRow) -> str:
+    """What the attempt used of other packages, a line each."""
+    found = of_attempt({"facts": attempt.facts})
+    return "".join(
+        f"\n    {plugin.kind} {escape(plugin.name)} of {escape(' '.join(filter(None, (plugin.package, plugin.version))))}"
+        for plugin in found
+    )
 
 
 def _show_epochs(console: Console, epochs: Sequence[EpochRow]) -> None:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 Db = Annotated[Path, typer.Option("--db", help="The results database.", envvar="ABLATE_DB")]
-Runs = Annotated[Path, typer.Option("--runs-dir", help="The folder of run directories.", envvar="ABLATE_RUNS_DIR")]
+
+
+def _told_to_tasks(folder: Path) -> Path:
+    """A study may name a run (`model.weights`); tasks look for it in the folder of this variable."""
+    os.environ["ABLATE_RUNS_DIR"] = os.path.abspath(folder)  # noqa: PTH100  (resolve() would follow links)
+    return folder
+
+
+Runs = Annotated[
+    Path,
+    typer.Option(
+        "--runs-dir", help="The folder of run directories.", envvar="ABLATE_RUNS_DIR", callback=_told_to_tasks
+    ),
+]
 Study = Annotated[Path, typer.Argument(help="A study file (YAML).", show_default=False)]
 Run = Annotated[str, typer.Argument(help="A run: its id, its name, or the start of either.", show_default=False)]
 Set = Annotated[
@@ -67,6 +81,27 @@ Threads = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def _make_known(folders: list[Path] | None) -> list[Path] | None:
+    from ablate import plugins
+
+    for folder in folders or ():
+        plugins.add_folder(folder)
+    return folders
+
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugins",
+        metavar="DIR",
+        callback=_make_known,
+        is_eager=True,
+        help="A folder with attentions, networks, data sets, metrics or tasks of your own; may be repeated.",
+    ),
+]
+"""Taken before and after the name of every command: see `anywhere`."""
 
 DEFAULT_DB = Path("results.duckdb")
 DEFAULT_RUNS = Path("runs")

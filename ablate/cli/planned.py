@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rich.table import Table
 
-from ablate.cli.console import escape, print_table, say
+from ablate.cli.console import emit, escape, print_table, say
 from ablate.cli.edited import changes_of, say_changes
+from ablate.cli.parts import Network, count, parts_table, pretrained, sharing
+from ablate.cli.parts import as_data as parts_data
 from ablate.engine.launch import StudyPlan
 from ablate.engine.plan import Action, Planned
-from ablate.task import Description, RunSettings, Task
+from ablate.errors import DataError
+from ablate.study.remarks import UNKNOWN, is_unknown
+from ablate.task import Description, Part, RunSettings, Task
 
 
 class _Describer:
@@ -25,7 +30,10 @@ class _Describer:
         value = config.model_dump(mode="json")
         key = str([value.get("model"), value.get("data")])
         if key not in self._known:
-            self._known[key] = self._task.describe(config)
+            try:
+                self._known[key] = self._task.describe(config)
+            except DataError as error:
+                raise DataError(f"{self._task.slug(config)}: {error}") from error
         return self._known[key]
 
 
@@ -45,11 +53,14 @@ def show(plan: StudyPlan) -> None:
     for item in plan.chosen:
         description = describe(item.cell.config)
         notes.update(dict.fromkeys([*description.notes, *_sharing(item, description)]))
-        cells = [text(item.cell.settings.get(axis, "")) for axis in axes] + ([str(item.cell.seed)] if seeds else [])
+        cells = [_setting(item, axis) for axis in axes] + ([_setting(item, "seed")] if seeds else [])
         table.add_row(*(escape(cell) for cell in (item.identity.name, *cells, *_facts(item, description))))
     print_table(table)
+    if networks := _networks(plan.chosen, describe):
+        emit("")
+        print_table(parts_table(networks))
     say_changes(plan)
-    for note in notes or ["no modules are shared between blocks"]:
+    for note in [*(notes or ["no modules are shared between blocks"]), *_remarks(plan.chosen)]:
         say(f"note: {note}")
     counts = Counter(str(item.action) for item in plan.chosen)
     say(
@@ -58,10 +69,36 @@ def show(plan: StudyPlan) -> None:
     )
 
 
+def _networks(chosen: Sequence[Planned], describe: Callable[[RunSettings], Description]) -> list[Network]:
+    """The different networks of a plan, by the runs that have them."""
+    runs: dict[tuple[Part, ...], list[str]] = {}
+    for item in chosen:
+        runs.setdefault(describe(item.cell.config).parts, []).append(item.identity.name)
+    return [
+        (names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else ""), parts) for parts, names in runs.items()
+    ]
+
+
+def _setting(item: Planned, key: str) -> str:
+    if is_unknown(key, item.cell.unknown):
+        return UNKNOWN
+    return str(item.cell.seed) if key == "seed" else text(item.cell.settings.get(key, ""))
+
+
+def _remarks(chosen: Sequence[Planned]) -> list[str]:
+    """What the study says of its cells: of all of them, then of each."""
+    of_all = [note for note in chosen[0].cell.notes if all(note in item.cell.notes for item in chosen)]
+    found = list(of_all) if len(chosen) > 1 else []
+    for item in chosen:
+        name, cell = item.identity.name, item.cell
+        found += [f"{name}: {note}" for note in cell.notes if len(chosen) == 1 or note not in of_all]
+        found += [f"{name}: not stated: {', '.join(cell.unknown)}"] if cell.unknown else []
+    return found
+
+
 def _facts(item: Planned, description: Description) -> tuple[str, str, str]:
-    parameters = description.parameters
     action = str(item.action) if item.action in (Action.DONE, Action.NEW) else f"{item.action}: {item.why}"
-    return f"{parameters / 1e6:.2f} M" if parameters >= 1e5 else str(parameters), _images(description), action
+    return count(description.parameters), _images(description), action
 
 
 def _images(description: Description) -> str:
@@ -70,11 +107,7 @@ def _images(description: Description) -> str:
 
 
 def _sharing(item: Planned, description: Description) -> list[str]:
-    return [
-        f"{item.identity.name}: {part.name} is one module with {', '.join(part.shared)}"
-        for part in description.parts
-        if part.shared
-    ]
+    return [f"{item.identity.name}: {sharing(part)}" for part in description.parts if part.shared]
 
 
 def text(value: Any) -> str:
@@ -98,7 +131,11 @@ def as_data(plan: StudyPlan) -> list[dict[str, Any]]:
             "why": item.why,
             "change": changes.kind(item.identity.run_id) if changes is not None else None,
             "parameters": describe(item.cell.config).parameters,
+            "pretrained": pretrained(describe(item.cell.config).parts),
+            "parts": parts_data(describe(item.cell.config).parts),
             "images": dict(describe(item.cell.config).images),
+            "notes": list(item.cell.notes),
+            "unknown": list(item.cell.unknown),
             "shared": {part.name: list(part.shared) for part in describe(item.cell.config).parts if part.shared},
         }
         for item in plan.chosen

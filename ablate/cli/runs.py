@@ -41,6 +41,30 @@ def resume(
     raise typer.Exit(go_on(find_run(folder, run), where, db, settings or [], command_line()))
 
 
+def extend(
+    run: options.Run,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs in all.", show_default=False)],
+    db: options.Db = DEFAULT_DB,
+    runs_dir: options.Runs = DEFAULT_RUNS,
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+) -> None:
+    """Train a finished run for more epochs: another run, equal bit for bit to one that never stopped.
+
+    Example: ablate extend k3v9 --epochs 20
+    """
+    from ablate.cli.console import say
+    from ablate.cli.training import go_on
+    from ablate.engine import extend as extending
+    from ablate.engine.launch import Where
+    from ablate.runs.directory import find_run
+    from ablate.runs.paths import RunsDir
+
+    folder = RunsDir(runs_dir)
+    longer = extending.extend(find_run(folder, run), epochs, folder, command_line(), say)
+    raise typer.Exit(go_on(longer, Where(folder, device, 1, threads), db, [], command_line()))
+
+
 def status(db: options.Db = DEFAULT_DB, runs_dir: options.Runs = DEFAULT_RUNS, as_json: options.Json = False) -> None:
     """How far each study has come, and what is running now.
 

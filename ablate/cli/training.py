@@ -29,7 +29,8 @@ def train(plan: StudyPlan, where: Where, db: Path, command: Sequence[str]) -> in
         if item.action in (Action.FAILED, Action.HELD):
             say(f"{item.action:<9} {item.identity.name}: {item.why}")
     _say_deferred(plan)
-    say_changes(plan)
+    if not plan.joins:
+        say_changes(plan)
     done = sum(item.action is Action.DONE for item in plan.chosen)
     halts: list[Halt] = []
     stop = StopFlag()
@@ -38,7 +39,7 @@ def train(plan: StudyPlan, where: Where, db: Path, command: Sequence[str]) -> in
         ended = train_study(plan, where, command, watch, stop, say)
     if not plan.to_train:
         ingester(db, where)()
-        if done == len(plan.chosen):
+        if done == len(plan.chosen) and not plan.joins:
             say(f"{plan.study.study}: nothing left to do, all {done} runs are complete")
     skipped = [item.action for item in plan.chosen if item.action in (Action.FAILED, Action.HELD)]
     return verdict(ended, skipped, stop, command, halts)

@@ -5,22 +5,21 @@ Released defaults never change: run ids hash the settings that differ from them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ablate.depth import attention
-from ablate.depth.model import specs
-from ablate.task import NOT_IDENTITY, LoopSettings, RunSettings, SelectSettings, Settings
+from ablate.depth import attention, fair
+from ablate.depth import metrics as measures
+from ablate.depth.data import datasets
+from ablate.depth.model import fit, specs
+from ablate.depth.protocol import protocol_of
+from ablate.depth.train_settings import TrainSettings
+from ablate.task import NOT_IDENTITY, Json, RunSettings, SelectSettings, Settings, refused
 
-DEFAULT_WEIGHT_DECAY = {"adam": 0.0, "adamw": 0.01}
-"""torch's own defaults."""
-
-METRIC_KEYS = ("d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10")
-
-
-Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+Size = tuple[int, int]
 """(height, width) in pixels; multiples of the network's stride."""
 
 Start = Literal["pretrained", "scratch"]
@@ -35,6 +34,10 @@ class ModelSettings(Settings):
         description="Start from these weights: a file (.pt, .pth or .safetensors), or a run.",
         json_schema_extra=NOT_IDENTITY,  # a path; the digest of the file is part of the run id
     )
+    output: Literal["metric", "relative"] = Field(
+        default="metric",
+        description="`relative`: the weights predict inverse depth without a unit, as MiDaS does; only to evaluate.",
+    )
     attention: str = Field(
         default="standard",
         description="Which self-attention the encoder's blocks use.",
@@ -47,10 +50,10 @@ class ModelSettings(Settings):
         default=False, description="One attention module for all blocks, as the progress log's rows 5-7 had."
     )
     attention_init: Start = Field(
-        default="pretrained", description="`scratch`: the weights file need not have the attention's tensors."
+        default="pretrained", description="`scratch`: the attention starts untrained, whatever the weights hold."
     )
     decoder_init: Start = Field(
-        default="pretrained", description="`scratch`: the weights file need not have the decoder's tensors."
+        default="pretrained", description="`scratch`: all but the encoder starts untrained, whatever the weights hold."
     )
     heads: int | None = Field(default=None, ge=1, description="Attention heads; the network's own if not given.")
     taps: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
@@ -101,6 +104,12 @@ class ModelSettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
+    def _without_the_networks_own(cls, values: Any) -> Any:
+        """Values that the network has anyway are dropped, so that two spellings of a run are one."""
+        return fit.own_spellings(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="before")
+    @classmethod
     def _only_what_applies(cls, values: Any) -> Any:
         """Settings that the chosen attention does not use are dropped, so that two spellings of a run are one."""
         if not isinstance(values, dict) or values.get("attention", "standard") not in attention.names():
@@ -120,7 +129,9 @@ class SubsetSettings(Settings):
 
 
 class DataSettings(Settings):
-    name: str = Field(default="kitti", description="Which data set.", json_schema_extra={"enum": ["kitti", "nyu"]})
+    name: str = Field(
+        default="kitti", description="Which data set.", json_schema_extra={"enum": list(datasets.names())}
+    )
     root: Path = Field(
         default=Path("data/kitti"),
         description="The folder that holds raw/ and data_depth_annotated/.",
@@ -148,32 +159,26 @@ class DataSettings(Settings):
         json_schema_extra=NOT_IDENTITY,
     )
 
-
-class TrainSettings(LoopSettings):
-    batch_size: int = Field(default=1, ge=1, description="Images per optimiser step.")
-    optimizer: Literal["adam", "adamw"] = "adam"
-    lr: float = Field(default=1e-5, gt=0, description="Learning rate of all parameters.")
-    weight_decay: float | None = Field(default=None, ge=0, description="adamw 0.01, adam 0 if not given.")
-    loss: Literal["silog"] = "silog"
-    flip: float = Field(default=0.5, ge=0, le=1, description="Probability of a horizontal flip.")
-
-    @model_validator(mode="before")
+    @field_validator("name")
     @classmethod
-    def _resolve_weight_decay(cls, values: Any) -> Any:
-        """What is left out and what is spelled out are one run: adam's 0 is null, adamw's default is 0.01."""
-        if not isinstance(values, dict):
-            return values
-        default = DEFAULT_WEIGHT_DECAY.get(values.get("optimizer", "adam"), 0.0)
-        given = values.get("weight_decay")
-        if given is None or (given == default and not isinstance(given, bool)):
-            return {**values, "weight_decay": default or None}
-        return values
+    def _known_data_set(cls, name: str) -> str:
+        if name not in datasets.names():
+            raise ValueError(f"expected one of {', '.join(datasets.names())}")
+        return name
 
 
 class DepthSelect(SelectSettings):
-    metric: Literal["d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10", "loss"] = "abs_rel"
+    metric: str = Field(default="abs_rel", json_schema_extra={"enum": [*measures.names(), "loss"]})
     split: Literal["val"] = "val"
     resolution: Literal["full", "reduced"] = "reduced"
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, metric: str) -> str:
+        known = (*measures.names(), "loss")
+        if metric not in known:
+            raise ValueError(f"expected one of {', '.join(known)}")
+        return metric
 
 
 class EvalSettings(Settings):
@@ -213,6 +218,51 @@ class DepthConfig(RunSettings):
 
     paths: ClassVar[tuple[str, ...]] = ("model.weights", "data.root")
 
+    plugins: ClassVar[Mapping[str, str | None]] = {
+        "ablate.attention": "model.attention",
+        "ablate.models": "model.name",
+        "ablate.data": "data.name",
+        "ablate.metrics": None,
+    }
+
+    @model_validator(mode="after")
+    def _one_image_at_a_time_as_logged(self) -> DepthConfig:
+        if self.model.attention == "memory_compressed_0_0_3" and self.train.batch_size > 1:
+            raise ValueError(
+                "memory_compressed_0_0_3 takes one image at a time: version 0.0.3 of its package did not expand the "
+                "null key to the batch; set train.batch_size to 1, or use memory_compressed"
+            )
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_mask(cls, values: Any) -> Any:
+        """A mask that is not given is the one that is usual for the data set: `garg`, but `eigen` for NYU."""
+        if not isinstance(values, dict) or not isinstance(given := values.get("eval", {}), dict) or "mask" in given:
+            return values
+        data = values.get("data", {})
+        name = data.get("name", "kitti") if isinstance(data, dict) else getattr(data, "name", None)
+        if name not in datasets.names():
+            return values
+        usual = protocol_of(name).usual_mask
+        return values if usual == "garg" else {**values, "eval": {**given, "mask": usual}}
+
+    @model_validator(mode="after")
+    def _is_evaluated_fairly(self) -> DepthConfig:
+        if error := refused(self, fair.conflicts(self)):
+            raise error
+        return self
+
     @property
     def select(self) -> SelectSettings:
         return self.eval.select
+
+    @model_validator(mode="after")
+    def _suits_the_network(self) -> DepthConfig:
+        if error := refused(self, fit.conflicts(self.model, self.data.resolution)):
+            raise error
+        return self
+
+    def own_value(self, key: str) -> Json:
+        group, _, name = key.rpartition(".")
+        return fit.own_value(self.model, name) if group == "model" else None

@@ -1,4 +1,4 @@
-"""Scores a network on one split, at each resolution, by the published protocol (see `protocol`)."""
+"""Scores a network on one split, at each resolution, by a data set's protocol (see `protocol`)."""
 
 from __future__ import annotations
 
@@ -13,119 +13,166 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ablate.depth.align import align
 from ablate.depth.config import EvalSettings
-from ablate.depth.data.kitti import Frame, load_depth, load_image
+from ablate.depth.data.base import Frame, Reader
+from ablate.depth.data.kitti import KITTI as KITTI_READER
 from ablate.depth.losses import silog, trainable
-from ablate.depth.metrics import KEYS
-from ablate.depth.protocol import MAX_DEPTH, MIN_DEPTH, Box, kb_crop, network_size, score
+from ablate.depth.metrics import names as metric_names
+from ablate.depth.protocol import KITTI, Box, DepthProtocol, crop_box, network_size, score_crop, valid_mask
 from ablate.errors import DataError, DivergedError
-from ablate.task import Evaluation, ImageScore, Tick
+from ablate.task import Evaluation, ImageScore, Json, Tick
 
 Predict = Callable[[Tensor], Tensor]
-"""RGB in [-1, 1] (13HW, on the CPU) -> depth in metres (11HW, on the CPU)."""
+"""RGB in [-1, 1] (13HW, on the CPU) -> depth in metres, or relative inverse depth (11HW, on the CPU)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What the numbers depend on beside the settings and the network's weights."""
+
+    protocol: DepthProtocol = KITTI
+    reader: Reader = KITTI_READER
+    multiple: int = 32
+    """Sides of the network's input are multiples of this."""
+    relative: bool = False
+    """Predictions are inverse depth up to a scale and a shift."""
+    labels: str = "metric"
+    """How depth is read (`data.labels`)."""
 
 
 def evaluate(
-    predict: Predict, split: str, frames: Sequence[Frame], settings: EvalSettings, target: tuple[int, int], tick: Tick
+    predict: Predict,
+    split: str,
+    frames: Sequence[Frame],
+    settings: EvalSettings,
+    target: tuple[int, int],
+    tick: Tick,
+    conditions: Conditions | None = None,
 ) -> Iterator[Evaluation]:
     """One evaluation per resolution of `settings`; every image is decoded once.
 
-    target: what `reduced` resizes towards (height, width). Raises DataError for a file that cannot be used and
-    DivergedError if a prediction is not finite.
+    target: what `reduced` resizes towards (height, width). conditions: KITTI's if not given. Raises DataError for a
+    file that cannot be used and DivergedError if a prediction is not finite.
     """
+    conditions = conditions or Conditions()
     targets = {name: target if name == "reduced" else None for name in settings.resolutions}
-    tallies = {name: _Tally() for name in settings.resolutions}
+    tallies = {name: _Tally(name, settings, conditions) for name in settings.resolutions}
     for frame in frames:
         tick()
-        picture = _load(frame)
+        picture = _load(frame, settings, conditions)
         for name, towards in targets.items():
-            size = network_size(picture.box.height, picture.box.width, towards)
-            prediction = _predict(predict, picture, size)
+            size = network_size(picture.box.height, picture.box.width, towards, conditions.multiple)
+            prediction = predict_crop(predict, picture.crop, size, flip=settings.flip)
             if not torch.isfinite(prediction).all():
                 raise DivergedError(f"the prediction for {frame.name} is not finite at {name} resolution")
-            tallies[name].add(frame.name, size, picture, prediction, settings)
+            tallies[name].add(frame.name, size, picture, prediction[0, 0].numpy())
     for name in settings.resolutions:
-        yield tallies[name].evaluation(split, name, settings)
+        yield tallies[name].evaluation(split)
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """One frame: the crop that the network sees (13HW), and the whole ground truth (HW metres, 0 = none)."""
+    """One frame's crop: what the network sees (13HW), the ground truth (HW metres, 0 = none), where it is scored."""
 
     box: Box
     crop: Tensor
     truth: NDArray[np.float32]
+    scored: NDArray[np.bool_]
 
 
-def _load(frame: Frame) -> _Picture:
-    image_HW3, truth_HW = load_image(frame.image), load_depth(frame.depth)
+def _load(frame: Frame, settings: EvalSettings, conditions: Conditions) -> _Picture:
+    image_HW3, truth_HW = conditions.reader.load_image(frame.image), conditions.reader.load_depth(frame.depth)
     if image_HW3.shape[:2] != truth_HW.shape:
         raise DataError(
             f"{frame.image} is {image_HW3.shape[:2]}, but {frame.depth} is {truth_HW.shape} (height, width)"
         )
-    box = kb_crop(*truth_HW.shape)
-    crop_HW3 = np.ascontiguousarray(image_HW3[box.rows, box.columns])
+    box = crop_box(truth_HW.shape[0], truth_HW.shape[1], conditions.protocol)
+    scored_HW = valid_mask(truth_HW, settings.mask, conditions.protocol)
+    crop_HW3 = np.array(image_HW3[box.rows, box.columns])  # a copy: torch refuses what a decoder made read-only
     crop = torch.from_numpy(crop_HW3).permute(2, 0, 1)[None].float().div_(127.5).sub_(1)
-    return _Picture(box, crop.contiguous(), truth_HW)
+    truth = np.array(truth_HW[box.rows, box.columns])
+    return _Picture(box, crop.contiguous(), truth, scored_HW[box.rows, box.columns])
 
 
-def _predict(predict: Predict, picture: _Picture, size: tuple[int, int]) -> Tensor:
-    """Depth of the crop, 11HW in metres at the crop's own size."""
-    crop = (picture.box.height, picture.box.width)
-    input_13HW = picture.crop if size == crop else _resized(picture.crop, size)
-    depth_11HW = predict(input_13HW)
-    return depth_11HW if size == crop else _resized(depth_11HW, crop)
+def predict_crop(predict: Predict, crop_13HW: Tensor, size: tuple[int, int], *, flip: bool = False) -> Tensor:
+    """The prediction at the crop's own size (11HW), made at the network input `size` (height, width).
+
+    flip: average the prediction with that of the mirrored image, at the network's size. Resized bicubically, a = -0.75
+    without antialiasing: OpenCV's INTER_CUBIC, which isl-org/DPT uses.
+    """
+    crop = (crop_13HW.shape[-2], crop_13HW.shape[-1])
+    input_13HW = crop_13HW if size == crop else _resized(crop_13HW, size)
+    output_11HW = predict(input_13HW)
+    if flip:
+        output_11HW = (output_11HW + predict(input_13HW.flip(-1)).flip(-1)) / 2
+    return output_11HW if size == crop else _resized(output_11HW, crop)
 
 
 def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bicubic, a = -0.75, no antialiasing: OpenCV's INTER_CUBIC, which isl-org/DPT uses."""
     return F.interpolate(x, size=size, mode="bicubic", align_corners=False)
 
 
 @dataclass
 class _Tally:
+    resolution: str
+    settings: EvalSettings
+    conditions: Conditions
     scores: list[ImageScore] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     inputs: dict[str, int] = field(default_factory=dict)
 
-    def add(
-        self, image: str, size: tuple[int, int], picture: _Picture, prediction: Tensor, settings: EvalSettings
-    ) -> None:
-        box = picture.box
-        frame_HW = np.zeros(picture.truth.shape, dtype=np.float32)
-        frame_HW[box.rows, box.columns] = prediction[0, 0].numpy()
-        metrics = score(frame_HW, picture.truth, settings.mask)
-        self.scores.append(ImageScore(image, metrics if metrics is not None else dict.fromkeys(KEYS)))
-        truth = torch.from_numpy(np.ascontiguousarray(picture.truth[box.rows, box.columns]))[None, None]
-        valid = trainable(truth)
-        if valid.any():
-            self.losses.append(float(silog(prediction.clamp(min=MIN_DEPTH), truth, valid)))
+    def add(self, image: str, size: tuple[int, int], picture: _Picture, prediction: NDArray[np.float32]) -> None:
+        """prediction: HW of the crop. An image that has no pixel to be aligned at has no loss either."""
         key = f"{size[0]}x{size[1]}"
         self.inputs[key] = self.inputs.get(key, 0) + 1
+        how, protocol = self.settings.align, self.conditions.protocol
+        metrics = None
+        if how == "none" or picture.scored.any():
+            depth = align(prediction, picture.truth, picture.scored, how, protocol, inverse=self.conditions.relative)
+            metrics = score_crop(depth, picture.truth, picture.scored, protocol)
+            self._add_loss(depth.astype(np.float32, copy=False), picture.truth)
+        self.scores.append(ImageScore(image, metrics if metrics is not None else dict.fromkeys(metric_names())))
 
-    def evaluation(self, split: str, resolution: str, settings: EvalSettings) -> Evaluation:
-        scored = [score for score in self.scores if score.metrics[KEYS[0]] is not None]
+    def _add_loss(self, depth: NDArray[np.float32], truth: NDArray[np.float32]) -> None:
+        truth_11HW, depth_11HW = torch.from_numpy(truth)[None, None], torch.from_numpy(depth)[None, None]
+        valid = trainable(truth_11HW, self.conditions.protocol)
+        if valid.any():
+            self.losses.append(
+                float(silog(depth_11HW.clamp(min=self.conditions.protocol.min_depth), truth_11HW, valid))
+            )
+
+    def evaluation(self, split: str) -> Evaluation:
+        keys = metric_names()
+        scored = [score for score in self.scores if score.metrics[keys[0]] is not None]
         return Evaluation(
             split=split,
-            resolution=resolution,
-            metrics={key: _mean([score.metrics[key] for score in scored]) for key in KEYS},
+            resolution=self.resolution,
+            metrics={key: _mean([score.metrics[key] for score in scored]) for key in keys},
             loss=_mean(self.losses),
             images=len(scored),
             skipped=len(self.scores) - len(scored),
-            protocol=self._protocol(settings),
+            protocol=self._protocol(),
             scores=tuple(self.scores),
         )
 
-    def _protocol(self, settings: EvalSettings) -> dict[str, Any]:
-        sizes = sorted(self.inputs.items())
-        return {
+    def _protocol(self) -> dict[str, Json]:
+        protocol, sizes = self.conditions.protocol, sorted(self.inputs.items())
+        entries: dict[str, Any] = {
             "network_input": sizes[0][0] if len(sizes) == 1 else ", ".join(f"{size} ({n})" for size, n in sizes),
-            "crop": "kb",
-            "mask": settings.mask,
-            "cap": f"{MIN_DEPTH:g}-{MAX_DEPTH:g} m",
-            "resize": "bicubic",
-            "alignment": "none",
+            "crop": protocol.crop.name if protocol.crop else "none",
+            "mask": self.settings.mask,
+            "cap": protocol.cap,
+            "resize": resize_rule(self.resolution, self.conditions.multiple),
+            "alignment": self.settings.align,
+            "flip": self.settings.flip,
         }
+        return entries if self.conditions.labels == "metric" else {**entries, "labels": self.conditions.labels}
+
+
+def resize_rule(resolution: str, multiple: int) -> str:
+    """How `network_size` came about, and by which filter: 'minimal bicubic to multiples of 32'."""
+    return f"{'minimal ' if resolution == 'reduced' else ''}bicubic to multiples of {multiple}"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

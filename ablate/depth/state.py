@@ -70,6 +70,23 @@ class OptimizerState:
                 )
 
 
+class ScalerState:
+    """The scale of a `GradScaler` and its count of steps without an overflow."""
+
+    def __init__(self, scaler: torch.amp.GradScaler) -> None:
+        self._scaler = scaler
+
+    def save(self, file: BinaryIO) -> None:
+        torch.save(self._scaler.state_dict(), file)
+
+    def load(self, file: BinaryIO) -> None:
+        """Raises CheckpointError, changing nothing, if the file does not hold a scaler's state."""
+        given = _read(file, "gradient scaler")
+        if not isinstance(given, dict) or given.keys() != self._scaler.state_dict().keys():
+            raise CheckpointError("the gradient scaler of the checkpoint cannot be used: other names")
+        self._scaler.load_state_dict(given)
+
+
 def _plain(value: Any) -> Any:
     if not isinstance(value, Tensor):
         return value

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablate.engine import brought
 from ablate.engine import plan as planning
 from ablate.engine.halt import read_record
 from ablate.engine.launch import Say, Where
@@ -69,6 +70,7 @@ def train_again(
     pool = where.pool()
     ready = []
     for item in failed:
+        brought.require(item.paths)
         stored = directory.read_config(item.paths)
         task = find_task(directory.read_identity(item.paths).task)
         config = task.absolute(with_settings(task.Config, stored.config, []), Path.cwd())

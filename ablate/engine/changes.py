@@ -62,7 +62,7 @@ def since_last_run(plan: StudyPlan) -> Changes | None:
 
 
 def compare(before: StudyRecord, plan: StudyPlan, runs: RunsDir) -> Changes:
-    earlier = [cell for cell in before.cells if cell.current]
+    earlier = [cell for cell in before.cells if cell.current and not cell.added]
     differ = _Differences(before, earlier, plan)
     known, held = {cell.run_id for cell in earlier}, {item.identity.run_id for item in plan.cells}
     once = {cell.run_id for cell in before.cells if not cell.current}

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ablate.engine import brought
 from ablate.engine.loop import record_key
 from ablate.runs import journal
 from ablate.runs.paths import RunPaths
@@ -84,6 +85,10 @@ def _conditions(attempt: Mapping[str, Any]) -> dict[str, str]:
         "processor": str(attempt.get("processor") or "unknown"),
         **{f"{name}": str(text) for name, text in (attempt.get("versions") or {}).items() if name not in _NO_NUMBERS},
     }
+    for plugin in brought.of_attempt(attempt):
+        found[f"{plugin.kind} {plugin.name}"] = " ".join(
+            part for part in (plugin.package, plugin.version, (plugin.source or "")[:10]) if part
+        )
     if git.get("commit"):
         found["commit"] = str(git["commit"])[:10] + (" with edits" if git.get("dirty") else "")
     return found

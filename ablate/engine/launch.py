@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ablate.engine import brought
 from ablate.engine import plan as planning
 from ablate.engine.devices import find_devices
 from ablate.engine.environment import default_threads
@@ -26,7 +27,7 @@ from ablate.runs.paths import RunPaths, RunsDir
 from ablate.runs.states import State
 from ablate.study import Cell, Study, expand, identify, load_study, select
 from ablate.study.overrides import with_settings
-from ablate.study.record import StudyRecord, merge, record
+from ablate.study.record import StudyRecord, join, merge, record
 from ablate.study.scheduling import Scheduling
 from ablate.task import RunSettings, Task
 
@@ -71,6 +72,8 @@ class StudyPlan:
     """All cells of the study."""
     chosen: tuple[Planned, ...]
     """The ones that `--only` leaves."""
+    joins: bool = False
+    """Whether the cells are added to what the study declared, instead of taking its place."""
 
     @property
     def to_train(self) -> list[Planned]:
@@ -165,7 +168,7 @@ def record_study(plan: StudyPlan, runs: RunsDir) -> None:
     path = runs.study(plan.study.study)
     before = StudyRecord.from_json(files.read_plain(path), str(path)) if path.exists() else None
     declared = record(plan.study, [(item.cell, item.identity) for item in plan.cells], time.time())
-    files.write_atomic(path, merge(before, declared).to_json().encode())
+    files.write_atomic(path, (join if plan.joins else merge)(before, declared).to_json().encode())
 
 
 def resume_run(
@@ -200,6 +203,7 @@ def resume_run(
 def _settings(paths: RunPaths, stored: RunConfig, overrides: Sequence[str]) -> tuple[RunSettings, Task]:
     """The configuration of a run with paths, cadences and the like changed, and nothing that decides its results."""
     identity = directory.read_identity(paths)
+    brought.require(paths)
     task = find_task(identity.task)
     config = task.absolute(with_settings(task.Config, stored.config, overrides), Path.cwd())
     now = identify(task, config)

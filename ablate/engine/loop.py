@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from ablate.engine import divergence
 from ablate.engine.progress import Progress, ProgressFile
 from ablate.engine.stop import StopFlag, Stopped
 from ablate.errors import DivergedError
@@ -38,6 +39,22 @@ class LoopState:
     """SHA-256 chained over the names of the samples of this epoch, in order."""
     best_epoch: int | None = None
     best_value: float | None = None
+    stop_epoch: int | None = None
+    stop_value: float | None = None
+    """The best epoch so far by `train.early_stopping.metric`."""
+    recent: tuple[float, ...] = ()
+    """The last losses, for noticing divergence."""
+    rollbacks: int = 0
+    rung: int = 0
+    """How often the run was rolled back, and the rung of the memory ladder that it stands on."""
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> LoopState:
+        """The state of a manifest, whose lists were tuples."""
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()
+        }
+        return cls(**values)
 
     def after(self, report: StepReport, seconds: float) -> LoopState:
         chained = "\n".join((self.order, *report.samples))
@@ -88,7 +105,7 @@ class Loop:
     """What earlier attempts wrote, by `record_key`, to notice an epoch that comes out different."""
 
     def __post_init__(self) -> None:
-        self.position = Position(0, 1 if self.config.train.epochs else 0, 0)
+        self.position = Position(0, 1 if self.config.train.all_epochs() else 0, 0)
         self.state = LoopState()
         self.manifest: Manifest | None = None
         self._saved_at = time.monotonic()
@@ -97,19 +114,25 @@ class Loop:
         self._scalars_at = time.monotonic()
         self._pace = _Pace()
 
-    def restore(self, manifest: Manifest) -> None:
-        """Puts the session and the loop where the checkpoint was taken. Raises CheckpointError."""
-        self.checkpoints.load(manifest, self.session.components)
-        self.position = manifest.position
-        self.state = LoopState(**manifest.loop)
-        self.manifest = manifest
-        self._saved_step = self.state.total_steps
+    def start(self, manifest: Manifest | None, state: LoopState) -> None:
+        """Puts the session and the loop where the checkpoint was taken, if there is one. Raises CheckpointError."""
+        self.state = state
+        if manifest is not None:
+            self.position, self.manifest = manifest.position, manifest
+            self._saved_step = state.total_steps
+        self.session.enter(self.position.stage)
+        if manifest is not None:
+            self.checkpoints.load(manifest, self.session.components)
 
     def run(self) -> None:
-        epochs = self.config.train.epochs
-        while self.position.epoch <= epochs and not self._exhausted():
+        epochs = self.config.train.all_epochs()
+        while self.position.epoch <= epochs and not self._exhausted() and not self._has_stopped_early():
             self._epoch()
         self._finish()
+
+    def _has_stopped_early(self) -> bool:
+        """Whether so many evaluated epochs in a row were no better than the best before them."""
+        return self.position.step == 0 and self._is_out_of_patience(self.position.epoch - 1)
 
     def _exhausted(self) -> bool:
         """Whether `train.max_steps` was reached and that epoch is evaluated."""
@@ -130,34 +153,75 @@ class Loop:
         value = selected_value(evaluations, self.config.select)
         improved = value is not None and self._improves(value)
         self._record_epoch()
-        self._record_evaluations(evaluations, self.position.epoch, keep_scores=improved or self._is_last())
+        self._heed_early_stopping(evaluations)
+        last = self._is_last() or self._is_out_of_patience(self.position.epoch)
+        self._record_evaluations(evaluations, self.position.epoch, keep_scores=improved or last)
         if improved:
             self._record_best(value)
-        self.position = Position(self.position.stage, self.position.epoch + 1, 0)
-        self.state = self.state.next_epoch()
-        self._save(improved=improved)
+        self._next_epoch()
+        self.save(improved=improved)
         self.stop.check()
+
+    def _next_epoch(self) -> None:
+        epoch = self.position.epoch + 1
+        stage = self.config.train.stage_of(epoch)
+        if stage != self.position.stage and epoch <= self.config.train.all_epochs():
+            self.session.enter(stage)
+            self.state = replace(self.state, recent=())  # another loss on other data: no measure for its successor
+        self.position = Position(stage, epoch, 0)
+        self.state = self.state.next_epoch()
+
+    def _heed_early_stopping(self, evaluations: Sequence[Evaluation]) -> None:
+        stopping, select = self.config.train.early_stopping, self.config.select
+        if stopping is None:
+            return
+        metric = stopping.metric or select.metric
+        value = selected_value(evaluations, select.model_copy(update={"metric": metric}))
+        if value is not None and self._beats(value, self.state.stop_value, metric):
+            self.state = replace(self.state, stop_epoch=self.position.epoch, stop_value=value)
+
+    def _is_out_of_patience(self, last: int) -> bool:
+        stopping, best = self.config.train.early_stopping, self.state.stop_epoch
+        return stopping is not None and best is not None and last - best >= stopping.patience
 
     def _train(self, steps: int) -> None:
         begin = time.monotonic()
         for batch in self.session.batches(self.position.epoch, self.position.step):
-            report = self.session.step(batch, self.position)
-            if not math.isfinite(report.loss):
-                raise DivergedError(
-                    f"the loss is {report.loss} at epoch {self.position.epoch}, step {self.position.step + 1}; "
-                    "a lower train.lr is the usual remedy"
-                )
+            report = self._step(batch)
             end = time.monotonic()
             self._after_step(report, end - begin, steps)
             begin = end
             if self.position.step >= steps:
                 break
             if self.stop:
-                self._save()
+                self.save()
                 raise Stopped
             if self._due():
-                self._save()
+                self.save()
                 begin = time.monotonic()
+
+    def _step(self, batch: Any) -> StepReport:
+        """Raises DivergedError, once what is known about it is in the journal."""
+        settings = self.config.train.divergence
+        try:
+            report = self.session.step(batch, self.position)
+            wrong = divergence.problem(report.loss, self.state.recent, settings)
+            if wrong is None:
+                self.state = replace(self.state, recent=divergence.remember(self.state.recent, report.loss, settings))
+                return report
+            place = f"in epoch {self.position.epoch}, step {self.position.step + 1}"
+            images = f" (images: {', '.join(report.samples)})" if report.samples else ""
+            raise DivergedError(f"{wrong} {place}{images}; lower train.lr, or look at these images", report.samples)
+        except DivergedError as error:
+            body = {
+                "name": "diverged",
+                "why": str(error),
+                "last_good_loss": self.state.recent[-1] if self.state.recent else None,
+                "images": list(error.samples),
+                "gradient_norms": {part: _finite(norm) for part, norm in self.session.gradient_norms().items()},
+            }
+            self.journal.append("event", self.position.epoch, self.position.step, body)
+            raise
 
     def _after_step(self, report: StepReport, seconds: float, steps: int) -> None:
         self.state = self.state.after(report, seconds)
@@ -175,7 +239,8 @@ class Loop:
             return self.state.total_steps - self._saved_step >= steps
         return seconds is not None and time.monotonic() - self._saved_at >= seconds
 
-    def _save(self, *, improved: bool = False) -> None:
+    def save(self, *, improved: bool = False) -> None:
+        """Stores a checkpoint of where the loop stands."""
         self._record_scalars()
         self.journal.sync()  # the checkpoint vouches for every record before it
         earlier = self.manifest.best if self.manifest else None
@@ -204,7 +269,7 @@ class Loop:
             evaluations = list(self.session.evaluate(split, self.stop.check))
         except Stopped:
             if epoch is None and self.state.total_steps != self._saved_step:
-                self._save()
+                self.save()
             raise
         self._pace.evaluation_seconds = time.monotonic() - begin
         return evaluations
@@ -212,7 +277,7 @@ class Loop:
     def _is_last(self) -> bool:
         train = self.config.train
         reached = train.max_steps is not None and self.state.total_steps >= train.max_steps
-        return reached or self.position.epoch >= train.epochs
+        return reached or self.position.epoch >= train.all_epochs()
 
     def _record_epoch(self) -> None:
         state, epoch = self.state, self.position.epoch
@@ -249,11 +314,12 @@ class Loop:
 
     def _improves(self, value: float) -> bool:
         """Whether `value` is the best so far under `eval.select`; ties go to the earlier epoch."""
-        best = self.state.best_value
+        return self._beats(value, self.state.best_value, self.config.select.metric)
+
+    def _beats(self, value: float, best: float | None, metric: str) -> bool:
         if best is None:
             return True
-        lower = better(self.config.select.metric, self.metrics) == "min"
-        return value < best if lower else value > best
+        return value < best if better(metric, self.metrics) == "min" else value > best
 
     def _record_best(self, value: float | None) -> None:
         self.state = replace(self.state, best_epoch=self.position.epoch, best_value=value)
@@ -279,7 +345,8 @@ class Loop:
         self._scalars_at = time.monotonic()
 
     def _show(self, doing: str, steps: int, loss: float | None, *, now: bool = False) -> None:
-        epochs, epoch = self.config.train.epochs, min(self.position.epoch, self.config.train.epochs)
+        epochs = self.config.train.all_epochs()
+        epoch = min(self.position.epoch, epochs)
         left = max(0, steps - self.position.step) + max(0, epochs - epoch) * steps
         if self.config.train.max_steps is not None:
             left = min(left, self.config.train.max_steps - self.state.total_steps)
@@ -287,6 +354,11 @@ class Loop:
         eta = self._pace.eta(left, 1 + max(0, epochs - epoch))
         progress = Progress(doing, epoch, epochs, self.position.step, steps, loss, rate, eta, time.time())
         self.progress.show(progress, now=now)
+
+
+def _finite(value: float) -> float | str:
+    """JSON has no infinity."""
+    return value if math.isfinite(value) else str(value)
 
 
 def better(metric: str, metrics: Sequence[Metric]) -> str:

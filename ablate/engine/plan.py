@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -103,9 +103,12 @@ def plan(cells: Sequence[Cell], task: Task, runs: RunsDir) -> list[Planned]:
     Raises DataError if a file that is part of a run's identity is missing.
     """
     planned: dict[str, Planned] = {}
+    there = {name.rpartition("-")[2]: name for name in runs.names()}
     for cell in cells:
         identity = identify(task, cell.config)
         if identity.run_id not in planned:  # two paths to the same weights make one run
+            if identity.run_id in there and not runs.run(identity.name).root.is_dir():
+                identity = replace(identity, name=there[identity.run_id])  # made under another name
             paths = runs.run(identity.name)
             planned[identity.run_id] = Planned(cell, identity, paths, *decide(paths))
     return list(planned.values())

@@ -150,7 +150,8 @@ class Scheduler:
             self.watch.warn(f"waiting for a place: {busy.why}")
 
     def _start(self, waiting: _Waiting, slot: Slot | None) -> None:
-        job = replace(waiting.job, device=slot.device.name) if slot else waiting.job
+        job = replace(waiting.job, crowded=self._is_crowded(waiting))
+        job = replace(job, device=slot.device.name) if slot else job
         self._busy_since = None
         self._canaries.started(job.architecture, job.paths.name)
         try:
@@ -167,6 +168,11 @@ class Scheduler:
         if job.mirrored:
             arguments = [str(job.paths.root), "--pid", str(worker.process.pid)]
             self._mirrors.append((job, spawn("ablate.engine.mirror", arguments, job.paths.mirror_log)))
+
+    def _is_crowded(self, waiting: _Waiting) -> bool:
+        retry = self.rules.retries.get(Reason.OOM)
+        may_retry = retry is not None and waiting.failures[Reason.OOM] < len(retry.pauses)
+        return (self.workers or 1) > 1 and may_retry and not waiting.alone
 
     def _reap(self) -> None:
         for worker in [worker for worker in self._active if worker.process.poll() is not None]:

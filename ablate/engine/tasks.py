@@ -1,4 +1,4 @@
-"""Which tasks there are: the installed entry points of the group `ablate.tasks`, and nothing else.
+"""Which tasks there are: the entry points of the group `ablate.tasks`, installed or of `--plugins`, and nothing else.
 
 A study file can name a task; it can never make one be imported.
 """
@@ -6,8 +6,9 @@ A study file can name a task; it can never make one be imported.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 
+from ablate import plugins
 from ablate.errors import UsageError
 from ablate.task import Task
 
@@ -21,7 +22,12 @@ class Tasks(Mapping[str, Task]):
     """Task by name; a task is imported when it is first asked for."""
 
     def __init__(self) -> None:
-        self._points = {_BUILT_IN.name: _BUILT_IN} | {point.name: point for point in entry_points(group=GROUP)}
+        self._points = {_BUILT_IN.name: _BUILT_IN, **plugins.entries(GROUP)}
+        if self._points[_BUILT_IN.name].value != _BUILT_IN.value:
+            raise UsageError(
+                f"{GROUP} {_BUILT_IN.name!r} of {self._points[_BUILT_IN.name].value} has the name of the built-in task; "
+                "give it another name in the package's entry points"
+            )
         self._loaded: dict[str, Task] = {}
 
     def __getitem__(self, name: str) -> Task:
@@ -42,5 +48,8 @@ def find_task(name: str) -> Task:
     """Raises UsageError if no installed package offers the task."""
     tasks = Tasks()
     if name not in tasks:
-        raise UsageError(f"no installed package offers the task {name!r}; known: {', '.join(sorted(tasks))}")
+        raise UsageError(
+            f"no installed package offers the task {name!r}; known: {', '.join(sorted(tasks))}; "
+            "install the package that has it, or give its folder with --plugins DIR"
+        )
     return tasks[name]

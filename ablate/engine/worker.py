@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablate.engine import drift
+from ablate.engine import brought, drift
 from ablate.engine.environment import environment
 from ablate.engine.loop import Loop
 from ablate.engine.progress import ProgressFile
+from ablate.engine.rescue import Rescuer
 from ablate.engine.stop import StopFlag, Stopped, end_with_parent
 from ablate.engine.tasks import find_task
 from ablate.errors import AblateError, DataError, DivergedError, HeldError, OutOfMemoryError
@@ -49,6 +50,8 @@ class Assignment:
     """The process that started it: it ends with that one."""
     retry: str = ""
     """If it is a retry: which of how many, and after what."""
+    crowded: bool = False
+    """Others train on the device: memory that runs out is theirs to answer for, until the run has it to itself."""
 
     def arguments(self) -> list[str]:
         """The command line that `parse` reads back."""
@@ -58,6 +61,7 @@ class Assignment:
         command += ["--from-scratch"] if self.from_scratch else []
         command += [] if self.evaluates else ["--no-evaluation"]
         command += [] if self.parent is None else ["--parent", str(self.parent)]
+        command += ["--crowded"] if self.crowded else []
         return command + (["--retry", self.retry] if self.retry else [])
 
     @classmethod
@@ -71,6 +75,7 @@ class Assignment:
         parser.add_argument("--no-evaluation", dest="evaluates", action="store_false")
         parser.add_argument("--parent", type=int)
         parser.add_argument("--retry", default="")
+        parser.add_argument("--crowded", action="store_true")
         return cls(**vars(parser.parse_args(arguments)))
 
 
@@ -98,7 +103,6 @@ class Attempt:
         self.paths = RunPaths(assignment.run)
         self.stop = stop
         self.number = 0
-        self.session: Session | None = None
 
     def run(self) -> Outcome:
         """Trains until the run is complete, stopped or failed, and says which."""
@@ -113,9 +117,6 @@ class Attempt:
             message = str(error) if isinstance(error, AblateError) else f"{type(error).__name__}: {error}"
             state = State.PAUSED if reason is Reason.DISK else State.FAILED
             return self._outcome(state, reason, message, traceback.format_exc())
-        finally:
-            if self.session is not None:
-                self.session.close()
         return self._outcome(State.COMPLETE)
 
     def _outcome(
@@ -125,10 +126,11 @@ class Attempt:
 
     def _train(self) -> None:
         identity = directory.read_identity(self.paths)
+        brought.require(self.paths)
         task = find_task(identity.task)
         config = task.Config.model_validate(directory.read_config(self.paths).config)
         self._same_inputs(task, config, identity)
-        checkpoints = Checkpoints(self.paths.checkpoints)
+        checkpoints = Checkpoints(self.paths.checkpoints, keeps_start=config.train.on_divergence == "rollback")
         if self.assignment.from_scratch:
             checkpoints.discard()
         manifest = checkpoints.latest(say)
@@ -141,7 +143,7 @@ class Attempt:
         threads = history.threads or self.assignment.threads
         earlier = {} if self.assignment.from_scratch else history.results
         with Journal(self.paths.journal, manifest.seq if manifest else 0) as journal:
-            attempt = self._begin(journal, threads, manifest)
+            attempt = self._begin(journal, threads, manifest, brought.facts(task.name, config))
             checked = task.check(config, self.assignment.cache_dir, say)
             self._event(journal, manifest, {"name": "checked", "facts": dict(checked.facts), "notes": checked.notes})
             if changes := history.changes(attempt, checked.facts):
@@ -149,16 +151,24 @@ class Attempt:
                 self._event(journal, manifest, event)
                 say(f"warning: {event['text']}")
             placement = Placement(self.assignment.device, threads, self.assignment.cache_dir)
-            session = self.session = task.open(config, placement)
-            if not self.assignment.evaluates:
-                session.splits = ()
-            self._event(journal, manifest, {"name": "opened", "facts": dict(session.facts)})
             progress = ProgressFile(self.paths.progress)
-            loop = Loop(config, task.metrics, session, journal, checkpoints, progress, self.stop, say, earlier)
+
+            def open_session() -> Session:
+                session = task.open(config, placement)
+                if not self.assignment.evaluates:
+                    session.splits = ()
+                self._event(journal, manifest, {"name": "opened", "facts": dict(session.facts)})
+                for note in session.facts.get("notes", ()):
+                    say(note)
+                return session
+
+            def loop_over(session: Session) -> Loop:
+                return Loop(config, task.metrics, session, journal, checkpoints, progress, self.stop, say, earlier)
+
             if manifest is not None:
-                loop.restore(manifest)
-                say(f"resumed at epoch {manifest.position.epoch}, step {manifest.position.step}")
-            loop.run()
+                say(f"resuming at epoch {manifest.position.epoch}, step {manifest.position.step}")
+            crowded = self.assignment.crowded
+            Rescuer(config, open_session, loop_over, checkpoints, journal, say, crowded).train(manifest)
             progress.remove()
 
     def _same_inputs(self, task: Task, config: RunSettings, identity: directory.RunIdentity) -> None:
@@ -170,7 +180,9 @@ class Attempt:
                 "put the file back, or `ablate run` the study, which makes a new run"
             )
 
-    def _begin(self, journal: Journal, threads: int, manifest: Manifest | None) -> dict[str, Any]:
+    def _begin(
+        self, journal: Journal, threads: int, manifest: Manifest | None, facts: dict[str, Any]
+    ) -> dict[str, Any]:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read by torch when the task imports it
         states.clear_outcome(self.paths)
         self.number = journal.attempt = journal.attempt + 1
@@ -179,7 +191,7 @@ class Attempt:
             "threads": threads,
             "command": directory.read_config(self.paths).command,
             "resumed_from": vars(manifest.position) if manifest else None,
-            "facts": {},
+            "facts": facts,
         }
         body |= {"retry": self.assignment.retry} if self.assignment.retry else {}
         position = (manifest.position.epoch, manifest.position.step) if manifest else (0, 0)

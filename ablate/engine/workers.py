@@ -42,6 +42,8 @@ class Job:
     """Bytes that the run reserves on its device."""
     retry: str = ""
     """If it is one: which of how many, and after what."""
+    crowded: bool = False
+    """Whether other runs may be on the device, and memory that runs out is tried again alone."""
 
     def assignment(self) -> Assignment:
         return Assignment(
@@ -52,6 +54,7 @@ class Job:
             self.from_scratch,
             parent=os.getpid(),
             retry=self.retry,
+            crowded=self.crowded,
         )
 
 

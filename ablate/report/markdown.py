@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from ablate.report.data_notes import NOT_RECORDED, differing_data
 from ablate.report.summary import RunSummary, Score, StudySummary
 from ablate.report.tables import Table, last_is_selected, short_names, show, state, tables
 from ablate.results.records import State
+from ablate.study.remarks import UNKNOWN
 from ablate.task import Metric
 
 _ARROWS = {"max": "↑", "min": "↓"}
@@ -39,10 +41,21 @@ def _study(summary: StudySummary) -> str:
         blocks.append("### Last epoch")
         blocks += [_table(summary, table) for table in tables(summary, "last")]
     notes = [*summary.notes, *(_unfinished(run) for run in summary.runs if run.status is not State.COMPLETE)]
-    notes += [f"{run.name}: {note}" for run in summary.runs for note in run.notes]
+    notes += _of_runs(summary.runs)
     if notes:
         blocks.append(_list(notes))
     return "\n\n".join(blocks)
+
+
+def _of_runs(runs: Sequence[RunSummary]) -> list[str]:
+    """What is to be said of single runs; of all of them it is said once."""
+    found = [note for note in runs[0].notes if all(note in run.notes for run in runs[1:])] if len(runs) > 1 else []
+    common = len(found)
+    for run in runs:
+        found += [f"{run.name}: {note}" for note in run.notes if note not in found[:common]]
+        if unstated := [key for key in run.unknown if key not in run.settings]:
+            found.append(f"{run.name}: not stated: {', '.join(unstated)}")
+    return found
 
 
 def _how_selected(summary: StudySummary) -> str:
@@ -85,6 +98,8 @@ def _about(table: Table) -> str:
         parts.append(f"{escape(table.split)} split")
     if table.images is not None:
         parts.append(f"{table.images} image{'s' * (table.images != 1)}")
+    if table.skipped is not None:
+        parts.append(f"{table.skipped} skipped")
     parts += [f"{escape(key.replace('_', ' '))} {escape(show(value))}" for key, value in table.protocol.items()]
     return ", ".join(parts)
 
@@ -98,16 +113,34 @@ def _columns(summary: StudySummary, table: Table) -> list[Column]:
     scores = [line.score for line in table.lines]
     columns: list[Column] = [("Run", "left", [escape(run.name) for run in runs])]
     for axis, name in short_names(summary.axes).items():
-        columns.append((escape(name), "center", [escape(show(run.settings.get(axis))) for run in runs]))
+        columns.append((escape(name), "center", [escape(show(run.setting(axis))) for run in runs]))
     if len({run.seed for run in runs}) > 1:
-        columns.append(("Seed", "center", [show(run.seed) for run in runs]))
+        columns.append(("Seed", "center", [UNKNOWN if "seed" in run.unknown else show(run.seed) for run in runs]))
+    if differing_data(runs):
+        columns.append(("Data", "center", [(run.data or NOT_RECORDED) if run.scores else _MISSING for run in runs]))
     if any(run.status is not State.COMPLETE for run in runs):
         columns.append(("State", "center", [escape(state(run)) for run in runs]))
     columns.append(("Epoch", "center", [_epoch(line.run, line.score) for line in table.lines]))
     if table.split is None and any(scores):
         columns.append(("Split", "center", [_MISSING if score is None else escape(score.split) for score in scores]))
+    columns += _protocol_columns(table)
     for metric in summary.metrics:
         columns.append((_header(metric), "center", [_value(metric, score) for score in scores]))
+    return columns
+
+
+def _protocol_columns(table: Table) -> list[Column]:
+    """What scored runs do not have in common: numbers of images, and entries of the protocol."""
+    scores = [line.score for line in table.lines]
+    columns: list[Column] = []
+    if any(scores):
+        for header, common, key in (("Images", table.images, "images"), ("Skipped", table.skipped, "skipped")):
+            if common is None:
+                cells = [_MISSING if score is None else str(getattr(score, key)) for score in scores]
+                columns.append((header, "center", cells))
+    for key in table.differing:
+        cells = [_MISSING if score is None else escape(show(score.protocol.get(key))) for score in scores]
+        columns.append((escape(key.replace("_", " ").capitalize()), "center", cells))
     return columns
 
 

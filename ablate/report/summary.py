@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ablate.errors import UsageError
+from ablate.report.data_notes import differing_data, short_prints
 from ablate.results.certificates import certificate_of
 from ablate.results.open import Results
 from ablate.results.records import CellRow, EvaluationRow, RunRow, State, StudyRow
+from ablate.study.remarks import UNKNOWN, is_unknown
 from ablate.task import Metric, SelectSettings
 
 Checkpoint = Literal["selected", "last"]
@@ -32,7 +34,7 @@ class Score:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One row. `settings` are those of the study's axes that the run has."""
+    """One row. `settings` are those of the study's axes that the run has; `unknown` those never stated, by dotted key."""
 
     run_id: str
     name: str
@@ -47,7 +49,14 @@ class RunSummary:
     planned_epochs: int | None
     scores: tuple[Score, ...]
     notes: tuple[str, ...] = ()
-    """What a reader of the numbers must know: that they were verified, or under what they changed."""
+    """What a reader of the numbers must know: what the study says, that they were verified, or under what they changed."""
+    unknown: tuple[str, ...] = ()
+    data: str | None = None
+    """The fingerprint of its data, shortened; None for a task that records none."""
+
+    def setting(self, key: str) -> Any:
+        """The value of an axis as tables show it: `unknown` if the source does not state it; None without one."""
+        return UNKNOWN if is_unknown(key, self.unknown) else self.settings.get(key)
 
     def score(self, checkpoint: Checkpoint, resolution: str) -> Score | None:
         return next((s for s in self.scores if (s.checkpoint, s.resolution) == (checkpoint, resolution)), None)
@@ -85,7 +94,8 @@ def summarise(
         loose = [run for run in results.runs() if run.study is None]
         if loose:
             rows = _rows(results, loose, {}, tuple(metrics), select)
-            summaries.append(StudySummary(None, None, None, (), tuple(metrics), select, rows))
+            notes = tuple(differing_data(rows))
+            summaries.append(StudySummary(None, None, None, (), tuple(metrics), select, rows, notes))
     return summaries
 
 
@@ -100,6 +110,7 @@ def _study(
     if older := len(everything) - len(runs):
         notes.append(f"{older} run{'s' * (older > 1)} of earlier versions of this study not shown")
     rows = _rows(results, runs, cells, metrics, select)
+    notes += differing_data(rows)
     return StudySummary(
         study.study, study.task, study.file, tuple(study.axes), metrics, select, rows, tuple(notes)
     )  # fmt: skip
@@ -120,6 +131,7 @@ def _rows(
     for row in results.kept_evaluations(list(kept)):
         kept[row.run_id].append(row)
     changed = results.changed(list(kept))
+    data = short_prints(results.data_of(list(kept)))
     summaries = []
     for run in runs:
         rows = kept[run.run_id]
@@ -127,8 +139,10 @@ def _rows(
         if selected is None and rows and select is not None:
             rows = list(results.evaluations(run.run_id))
             selected = best_epoch(rows, select, metrics)
-        notes = (*_verified(run), *changed.get(run.run_id, ()))
-        summaries.append(replace(_row(run, cells.get(run.run_id), rows, selected), notes=notes))
+        cell = cells.get(run.run_id)
+        said = tuple(cell.notes) if cell else ()
+        notes = (*said, *_verified(run), *changed.get(run.run_id, ()))
+        summaries.append(replace(_row(run, cell, rows, selected), notes=notes, data=data.get(run.run_id)))
     return tuple(summaries)
 
 
@@ -167,6 +181,7 @@ def _row(run: RunRow, cell: CellRow | None, rows: Sequence[EvaluationRow], selec
         last_epoch=last if last is not None else run.last_epoch,
         planned_epochs=planned if isinstance(planned, int) else None,
         scores=tuple(scores),
+        unknown=tuple(cell.unknown) if cell else (),
     )
 
 

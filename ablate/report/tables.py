@@ -23,14 +23,19 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """`split`, `images` and `protocol` are what all scored runs have in common; None where they differ."""
+    """`split`, `images`, `skipped` and `protocol` are what all scored runs have in common; None where they differ.
+
+    `differing` names the entries of the protocol in which they differ.
+    """
 
     checkpoint: Checkpoint
     resolution: str
     lines: tuple[Line, ...]
     split: str | None
     images: int | None
+    skipped: int | None
     protocol: Mapping[str, Any]
+    differing: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -61,12 +66,14 @@ def _table(summary: StudySummary, checkpoint: Checkpoint, resolution: str) -> Ta
     scored = [(line.run, line.score) for line in lines if line.score is not None]
     keys = dict.fromkeys(key for _, score in scored for key in score.protocol)
     common: dict[str, Any] = {}
+    differing: list[str] = []
     notes: list[str] = []
     for key in keys:
         values = {_text(score.protocol.get(key)) for _, score in scored}
         if len(values) == 1:
-            common[key] = scored[0][1].protocol[key]
+            common[key] = scored[0][1].protocol.get(key)
         else:
+            differing.append(key)
             pairs = [(run, score.protocol.get(key)) for run, score in scored]
             notes.append(f"protocol differs in {key}: {_who(pairs)}")
     splits = {score.split for _, score in scored}
@@ -82,7 +89,9 @@ def _table(summary: StudySummary, checkpoint: Checkpoint, resolution: str) -> Ta
         for run, score in scored
         if score.skipped
     ]
-    return Table(checkpoint, resolution, lines, _only(splits), _only(images), common, tuple(notes))
+    skipped = _only({score.skipped for _, score in scored})
+    shared = (_only(splits), _only(images), skipped, common)
+    return Table(checkpoint, resolution, lines, *shared, tuple(differing), tuple(notes))
 
 
 def _only(values: set[Any]) -> Any:

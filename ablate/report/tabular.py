@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,26 +15,33 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 IDENTITY_COLUMNS = (
     "study", "run_id", "run", "seed", "status", "reason", "checkpoint", "epoch", "last_epoch", "split",
-    "resolution", "images", "skipped", "loss",
+    "resolution", "images", "skipped", "loss", "data",
 )  # fmt: skip
 
 
 def render_csv(summaries: Sequence[StudySummary]) -> str:
-    """One line per run, checkpoint and resolution; then the metrics, then the studies' axes by dotted key.
+    """One line per run, checkpoint and resolution; then the protocol (`protocol.mask` …), the metrics, and the studies'
+    axes by dotted key.
 
     A run without scores has one line with empty numbers. Text that a spreadsheet would take for a formula gets
     a quote in front.
     """
     metrics = list(dict.fromkeys(metric.key for summary in summaries for metric in summary.metrics))
     axes = list(dict.fromkeys(axis for summary in summaries for axis in summary.axes))
-    rows: list[Sequence[Any]] = [(*IDENTITY_COLUMNS, *metrics, *axes)]
+    protocol = list(dict.fromkeys(key for score in _scores(summaries) for key in score.protocol))
+    rows: list[Sequence[Any]] = [(*IDENTITY_COLUMNS, *(f"protocol.{key}" for key in protocol), *metrics, *axes)]
     for summary in summaries:
         for run in summary.runs:
             for score in run.scores or (None,):
                 values = [score.metrics.get(key) if score else None for key in metrics]
-                settings = [run.settings.get(axis) for axis in axes]
-                rows.append((*_identity(summary, run, score), *values, *settings))
+                settings = [run.setting(axis) for axis in axes]
+                rules = [score.protocol.get(key) if score else None for key in protocol]
+                rows.append((*_identity(summary, run, score), *rules, *values, *settings))
     return "".join(_line(row) for row in rows)
+
+
+def _scores(summaries: Sequence[StudySummary]) -> Iterator[Score]:
+    return (score for summary in summaries for run in summary.runs for score in run.scores)
 
 
 def _line(row: Sequence[Any]) -> str:
@@ -47,8 +54,8 @@ def _line(row: Sequence[Any]) -> str:
 def _identity(summary: StudySummary, run: RunSummary, score: Score | None) -> list[Any]:
     names: list[Any] = [summary.study, run.run_id, run.name, run.seed, str(run.status), run.reason]
     if score is None:
-        return [*names, None, None, run.last_epoch, None, None, None, None, None]
-    counts = (score.images, score.skipped, score.loss)
+        return [*names, None, None, run.last_epoch, None, None, None, None, None, run.data]
+    counts = (score.images, score.skipped, score.loss, run.data)
     return [*names, score.checkpoint, score.epoch, run.last_epoch, score.split, score.resolution, *counts]
 
 

@@ -18,7 +18,7 @@ from ablate.errors import HeldError, RecordError
 from ablate.results import database, load, load_studies, scan
 from ablate.results.load import Change, Known
 from ablate.results.scan import Stamps
-from ablate.runs import directory
+from ablate.runs import directory, notes
 from ablate.runs.paths import RunPaths, RunsDir
 from ablate.runs.states import State, Status, status
 
@@ -198,7 +198,8 @@ class _Visit:
     def _differences(self, known: Known) -> Iterator[Change]:
         run = self._run_row(known)
         state = self._state_row(known)
-        change = Change(self._root, known, run, state, self._replaces)
+        noted = self._notes_row(known)
+        change = Change(self._root, known, run, state, noted, self._replaces)
         if known.stamps.journal != self._stamps.journal:
             for line in scan.lines(self._paths.journal, known.place.end):
                 change.add(line)
@@ -207,10 +208,10 @@ class _Visit:
                     yield change
                     change = Change(self._root, change.known)
             self.problem = self.problem or scan.damage(self._paths.journal, change.known.place.end)
-        elif known.problem and not self.problem:
+        elif known.problem and not self.problem and not (noted and self._is_about_notes(known.problem)):
             self.problem = known.problem
         change.final = (self._stamps, self.problem)
-        if change.known != known or state or run:
+        if change.known != known or state or run or noted:
             self.changed = True
             yield change
 
@@ -224,6 +225,20 @@ class _Visit:
             self.problem = str(error)
             config = directory.RunConfig({}, "", {})
         return load.run_row(known, identity, config)
+
+    def _notes_row(self, known: Known) -> tuple[object, ...] | None:
+        """Notes that cannot be read are shown as none, as they are when the database is made again."""
+        if known.stamps.notes == self._stamps.notes:
+            return None
+        try:
+            found = notes.read_notes(self._paths)
+        except RecordError as error:
+            self.problem = str(error)
+            found = notes.NONE
+        return load.notes_row(known, found)
+
+    def _is_about_notes(self, problem: str) -> bool:
+        return problem.startswith(f"{self._paths.notes}:")
 
     def _state_row(self, known: Known) -> tuple[object, ...] | None:
         try:

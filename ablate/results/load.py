@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import duckdb
 
 from ablate.results.scan import START, Place, Stamps, Text
 from ablate.runs.directory import RunConfig, RunIdentity
+from ablate.runs.notes import Notes
 from ablate.runs.states import Reason, State, Status
 
 Row = tuple[object, ...]
@@ -32,6 +33,8 @@ class Known:
     state: State = State.QUEUED
     reason: Reason | None = None
     message: str | None = None
+    noted: int = 0
+    """How often its notes were stored."""
 
 
 @dataclass
@@ -42,6 +45,7 @@ class Change:
     before: Known
     run: Row | None = None
     state: Row | None = None
+    notes: Row | None = None
     replaces: int | None = None
     lines: list[Text] = field(default_factory=list)
     bytes: int = 0
@@ -87,12 +91,17 @@ def run_row(known: Known, identity: RunIdentity, config: RunConfig) -> Row:
         configuration,
         config.command,
         identity.created,
+        None if identity.external is None else _json(asdict(identity.external)),
     )
 
 
 def state_row(known: Known, now: Status) -> Row:
     reason = None if now.reason is None else str(now.reason)
     return known.source, known.version + 1, str(now.state), reason, now.message, time.time()
+
+
+def notes_row(known: Known, notes: Notes) -> Row:
+    return known.source, known.noted + 1, _json([asdict(note) for note in notes.notes]), _json(notes.tags)
 
 
 def _json(value: object) -> str:
@@ -103,9 +112,10 @@ def known_sources(connection: duckdb.DuckDBPyConnection, root: str) -> dict[str,
     """By directory name."""
     rows = connection.execute(
         """SELECT s.source, s.directory, s.run_id, s.identity_stamp, s.config_stamp, s.outcome_stamp, s.journal_stamp,
-            s.line_start, s.line_end, s.line_crc, s.problem, coalesce(r.revision, 0), coalesce(t.version, 0),
-            coalesce(t.state, 'queued'), t.reason, t.message
+            coalesce(s.notes_stamp, ''), s.line_start, s.line_end, s.line_crc, s.problem, coalesce(r.revision, 0),
+            coalesce(t.version, 0), coalesce(t.state, 'queued'), t.reason, t.message, coalesce(n.version, 0)
         FROM base.sources s LEFT JOIN base.newest_states t USING (source)
+            LEFT JOIN (SELECT source, max(version) AS version FROM base.notes GROUP BY source) n USING (source)
             LEFT JOIN (SELECT source, max(revision) AS revision FROM base.runs GROUP BY source) r USING (source)
         WHERE s.present AND s.root = ?""",
         [root],
@@ -114,9 +124,9 @@ def known_sources(connection: duckdb.DuckDBPyConnection, root: str) -> dict[str,
 
 
 def _known(row: tuple[Any, ...]) -> Known:
-    reason = Reason(row[14]) if row[14] else None
-    where = (State(row[13]), reason, row[15])
-    return Known(row[0], row[1], row[2], Stamps(*row[3:7]), Place(*row[7:10]), row[10], row[11], row[12], *where)
+    reason = Reason(row[15]) if row[15] else None
+    where = (State(row[14]), reason, row[16], row[17])
+    return Known(row[0], row[1], row[2], Stamps(*row[3:8]), Place(*row[8:11]), row[11], row[12], row[13], *where)
 
 
 def next_source(connection: duckdb.DuckDBPyConnection) -> int:
@@ -153,6 +163,7 @@ def _transaction(connection: duckdb.DuckDBPyConnection, changes: Sequence[Change
     try:
         _insert(connection, "runs", [change.run for change in changes if change.run])
         _insert(connection, "states", [change.state for change in changes if change.state])
+        _insert(connection, "notes", [change.notes for change in changes if change.notes])
         _store_records(connection, changes)
         _store_sources(connection, changes)
     except BaseException:
@@ -178,7 +189,7 @@ def _store_sources(connection: duckdb.DuckDBPyConnection, changes: Sequence[Chan
         known, stamps, place = change.known, change.known.stamps, change.known.place
         stamped = (stamps.identity, stamps.config, stamps.outcome, stamps.journal)
         placed = (place.start, place.end, place.crc, known.problem)
-        rows.append((known.source, change.root, known.directory, known.run_id, True, *stamped, *placed))
+        rows.append((known.source, change.root, known.directory, known.run_id, True, *stamped, *placed, stamps.notes))
     _insert(connection, "sources", rows)
 
 

@@ -16,7 +16,7 @@ from ablate.study.record import StudyRecord
 
 _CELLS = json.dumps(
     [{"run_id": "VARCHAR", "name": "VARCHAR", "position": "INTEGER", "settings": "JSON", "seed": "BIGINT",
-      "baseline": "VARCHAR", "current": "BOOLEAN"}]
+      "baseline": "VARCHAR", "current": "BOOLEAN", "notes": "JSON", "unknown": "JSON"}]
 )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def _store(connection: duckdb.DuckDBPyConnection, root: str, study: str, path: P
         connection.execute(f"INSERT INTO base.studies VALUES (?, ?, ?, {', '.join('?' * len(row))})", [*key, *row])
         connection.execute(
             "INSERT INTO base.cells SELECT ?, ?, ?, c.run_id, c.name, c.position, c.settings, c.seed, c.baseline, "
-            f"c.current FROM (SELECT unnest(from_json(?, '{_CELLS}')) AS c)",
+            f"c.current, c.notes, c.unknown FROM (SELECT unnest(from_json(?, '{_CELLS}')) AS c)",
             [*key, cells],
         )
         connection.execute("DELETE FROM base.study_files WHERE root = ? AND study = ?", [root, study])

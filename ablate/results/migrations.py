@@ -22,7 +22,11 @@ class Migration:
     statements: tuple[str, ...]
 
 
-MIGRATIONS = (Migration(1, "first light", (*schema.TABLES, *schema.VIEWS)),)
+MIGRATIONS = (
+    Migration(1, "first light", (*schema.TABLES, *schema.VIEWS)),
+    Migration(2, "what a study says of its cells", schema.REMARKS),
+    Migration(3, "notes, tags and runs that were imported", schema.NOTES),
+)
 
 
 def newest_version() -> int:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from ablate.errors import UnknownRunError
-from ablate.results.records import AttemptRow, CellRow, EpochRow, EvaluationRow, EventRow, RunRow, StudyRow
+from ablate.results.records import AttemptRow, CellRow, EpochRow, EvaluationRow, EventRow, Note, RunRow, StudyRow
+from ablate.runs.origin import read_origin
 from ablate.runs.states import Reason, State
 
 if TYPE_CHECKING:
@@ -24,13 +25,14 @@ _RUNS = """
     SELECT v.run_id, v.study, v.name, r.task, v.status, v.reason, v.message, r.root, r.directory,
         coalesce(v.settings, '{}'), coalesce(v.configuration, '{}'), r.command, r.created, r.hash,
         coalesce(a.attempts, 0), e.epoch, k.epoch,
-        greatest(a.wall, e.wall)
+        greatest(a.wall, e.wall), r.external, n.notes, n.tags
     FROM main.runs v LEFT JOIN base.shown_runs r USING (run_id)
         LEFT JOIN (SELECT source, max(attempt) AS attempts, max(wall) AS wall FROM base.attempts GROUP BY source) a
             ON a.source = r.source
         LEFT JOIN (SELECT source, max(epoch) AS epoch, max(wall) AS wall FROM base.epochs GROUP BY source) e
             ON e.source = r.source
         LEFT JOIN base.selected k ON k.run_id = v.run_id
+        LEFT JOIN base.shown_notes n ON n.run_id = v.run_id
         LEFT JOIN base.shown_cells c ON c.study = v.study AND c.run_id = v.run_id
     WHERE (?::VARCHAR IS NULL OR v.study = ?) AND (?::VARCHAR IS NULL OR v.run_id = ?)
     ORDER BY v.study NULLS LAST, c.current DESC, c.position, r.created, v.run_id"""
@@ -52,14 +54,18 @@ class Queries:
         )
         return tuple(StudyRow(*_parsed(row, 4, 5, 6, 7)) for row in rows)
 
-    def cells(self, study: str | None = None, *, current: bool = True) -> tuple[CellRow, ...]:
+    def cells(
+        self, study: str | None = None, *, current: bool = True, run_id: str | None = None
+    ) -> tuple[CellRow, ...]:
         """In the order of the study; with `current=False` also those that only an earlier version declared."""
         rows = self._fetch(
-            """SELECT study, run_id, name, position, settings, seed, baseline, current FROM base.shown_cells
-            WHERE (?::VARCHAR IS NULL OR study = ?) AND (current OR NOT ?) ORDER BY study, current DESC, position""",
-            [study, study, current],
+            """SELECT study, run_id, name, position, settings, seed, baseline, current,
+                coalesce(notes, '[]'), coalesce(unknown, '[]') FROM base.shown_cells
+            WHERE (?::VARCHAR IS NULL OR study = ?) AND (?::VARCHAR IS NULL OR run_id = ?) AND (current OR NOT ?)
+            ORDER BY study, current DESC, position""",
+            [study, study, run_id, run_id, current],
         )
-        return tuple(CellRow(*_parsed(row, 4)) for row in rows)
+        return tuple(CellRow(*_parsed(row, 4, 8, 9)) for row in rows)
 
     def runs(self, study: str | None = None, *, run_id: str | None = None) -> tuple[RunRow, ...]:
         """One row per run and study that holds it, in the order of the study's cells."""
@@ -69,7 +75,9 @@ class Queries:
         *names, status, reason, message, root, name, settings, configuration = row[:11]
         folder = None if name is None else Path(os.path.normpath(self._base / root / name))
         where = [State(status), None if reason is None else Reason(reason), message, folder]
-        return RunRow(*names, *where, *_parsed((settings, configuration, *row[11:]), 0, 1))
+        external, notes, tags = _parsed(row[-3:], 0, 1, 2)
+        said = (read_origin(external), tuple(Note(**note) for note in notes or ()), tuple(tags or ()))
+        return RunRow(*names, *where, *_parsed((settings, configuration, *row[11:-3], *said), 0, 1))
 
     def resolve(self, prefix: str) -> RunRow:
         """The run whose name, id or directory is `prefix`, or whose name or id alone starts with it.
@@ -153,6 +161,20 @@ class Queries:
         for run_id, attempt, text in rows:
             found[run_id] = (*found.get(run_id, ()), f"attempt {attempt}: {text}")
         return found
+
+    def data_of(self, run_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """(fingerprint, hash of the contents) of the data that the newest attempt of each run found.
+
+        Runs of a task that records none are left out, and so are those that have not looked at their data yet.
+        """
+        rows = self._fetch(
+            """SELECT s.run_id, e.body ->> '$.facts.fingerprint', coalesce(e.body ->> '$.facts.contents', '')
+            FROM base.events e JOIN base.shown s USING (source)
+            WHERE e.name = 'checked' AND s.run_id IN (SELECT unnest(?::VARCHAR[]))
+            QUALIFY row_number() OVER (PARTITION BY s.run_id ORDER BY e.attempt DESC, e.seq DESC) = 1""",
+            [list(run_ids)],
+        )
+        return {run_id: (fingerprint, contents) for run_id, fingerprint, contents in rows if fingerprint}
 
     def problems(self) -> tuple[str, ...]:
         """What could not be read when the runs were last taken in."""

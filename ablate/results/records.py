@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate.runs.notes import Note
+from ablate.runs.origin import Origin
 from ablate.runs.states import Reason, State
 
-__all__ = ["AttemptRow", "CellRow", "EpochRow", "EvaluationRow", "EventRow", "Reason", "RunRow", "State", "StudyRow"]
+__all__ = [
+    "AttemptRow", "CellRow", "EpochRow", "EvaluationRow", "EventRow", "Note", "Origin", "Reason", "RunRow", "State",
+    "StudyRow",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,10 @@ class StudyRow:
 
 @dataclass(frozen=True)
 class CellRow:
-    """One cell of a study. `baseline` is the run id that reports compare it with."""
+    """One cell of a study. `baseline` is the run id that reports compare it with.
+
+    `unknown` are dotted keys of settings that the source of the cell does not state.
+    """
 
     study: str
     run_id: str
@@ -40,6 +48,8 @@ class CellRow:
     seed: int
     baseline: str | None
     current: bool
+    notes: Sequence[str] = ()
+    unknown: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,11 @@ class RunRow:
     """The best epoch so far, as the run itself selected it."""
     updated: float | None
     """When the newest record was written (Unix seconds)."""
+    external: Origin | None = None
+    """Where it was imported from; None if it is trained here."""
+    remarks: tuple[Note, ...] = ()
+    """What people wrote about it."""
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,8 +122,9 @@ class EvaluationRow:
     resolution: str
     metrics: Mapping[str, float | None]
     loss: float | None
-    images: int
-    skipped: int
+    images: int | None
+    """None, as `skipped`, where the source of an imported run does not say."""
+    skipped: int | None
     protocol: Mapping[str, Any]
 
 

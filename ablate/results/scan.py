@@ -20,6 +20,7 @@ class Stamps:
     config: str
     outcome: str
     journal: str
+    notes: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def run_folders(runs_dir: RunsDir) -> Iterator[tuple[str, Stamps]]:
 
 
 def _watched(paths: RunPaths) -> tuple[Path, ...]:
-    return paths.identity, paths.config, paths.outcome, paths.journal
+    return paths.identity, paths.config, paths.outcome, paths.journal, paths.notes
 
 
 def lines(path: Path, offset: int) -> Iterator[Text]:

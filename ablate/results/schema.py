@@ -46,6 +46,40 @@ TABLES = (
         seed BIGINT, baseline VARCHAR, current BOOLEAN)""",
 )
 
+REMARKS = (
+    "ALTER TABLE base.cells ADD COLUMN notes JSON",
+    "ALTER TABLE base.cells ADD COLUMN unknown JSON",
+    """CREATE OR REPLACE VIEW base.shown_cells AS
+        SELECT c.* FROM base.cells c JOIN base.shown_studies s USING (root, study, revision)""",
+)
+"""Migration 2."""
+
+NOTES = (
+    "ALTER TABLE base.runs ADD COLUMN external JSON",
+    "ALTER TABLE base.sources ADD COLUMN notes_stamp VARCHAR DEFAULT ''",
+    "CREATE TABLE base.notes (source BIGINT, version INTEGER, notes JSON, tags JSON)",
+    """CREATE OR REPLACE VIEW base.shown_runs AS
+        SELECT s.root, s.directory, r.* FROM base.shown s JOIN base.runs r USING (source)
+        QUALIFY row_number() OVER (PARTITION BY r.source ORDER BY r.revision DESC) = 1""",
+    """CREATE VIEW base.shown_notes AS
+        SELECT s.run_id, n.notes, n.tags FROM base.shown s JOIN base.notes n USING (source)
+        QUALIFY row_number() OVER (PARTITION BY n.source ORDER BY n.version DESC) = 1""",
+    """CREATE OR REPLACE VIEW runs AS
+        SELECT coalesce(r.run_id, c.run_id) AS run_id, c.study, coalesce(r.name, c.name) AS name,
+            coalesce(t.state, 'queued') AS status, t.reason, t.message, r.settings, r.configuration,
+            r.external ->> '$.file' AS external
+        FROM base.shown_runs r LEFT JOIN base.newest_states t USING (source)
+            FULL JOIN base.shown_cells c ON c.run_id = r.run_id
+        WHERE r.run_id IS NOT NULL OR c.current""",
+    """CREATE VIEW notes AS
+        SELECT run_id, n.number, n."time", n.text FROM (
+            SELECT run_id, unnest(from_json(notes, '[{"number": "BIGINT", "time": "DOUBLE", "text": "VARCHAR"}]')) AS n
+            FROM base.shown_notes)""",
+    """CREATE VIEW tags AS
+        SELECT run_id, unnest(from_json(tags, '["VARCHAR"]')) AS tag FROM base.shown_notes""",
+)
+"""Migration 3."""
+
 _MARKS = ", ".join(f"metrics['{key}'] AS {key}" for key in METRICS)
 _IMAGE_MARKS = ", ".join(f"i.metrics['{key}'] AS {key}" for key in METRICS)
 

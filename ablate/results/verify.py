@@ -25,6 +25,8 @@ VIEWS = {
     "evaluations": "run_id",
     "image_metrics": "run_id",
     "events": "run_id",
+    "notes": "run_id",
+    "tags": "run_id",
 }
 """The public views, and the column by which differences are named."""
 

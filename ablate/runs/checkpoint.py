@@ -21,7 +21,7 @@ from ablate.task import Component, Position
 
 KEPT = 2
 WEIGHTS = "weights"
-"""The component that evaluation needs; the only one that is left of a complete run."""
+"""The component that evaluation needs."""
 
 _SLACK = 2**20
 
@@ -34,6 +34,14 @@ class StoredFile:
     name: str
     sha256: str
     bytes: int
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> StoredFile:
+        """Raises TypeError if a field is not of its kind."""
+        stored = cls(**value)
+        if not (isinstance(stored.name, str) and isinstance(stored.sha256, str) and isinstance(stored.bytes, int)):
+            raise TypeError(f"not a stored file: {value!r}")
+        return stored
 
 
 @dataclass(frozen=True)
@@ -64,8 +72,8 @@ class Manifest:
                 position=Position(**value["position"]),
                 seq=int(value["seq"]),
                 loop=dict(value["loop"]),
-                files={key: StoredFile(**stored) for key, stored in value["files"].items()},
-                best=None if value["best"] is None else StoredFile(**value["best"]),
+                files={key: StoredFile.of(stored) for key, stored in value["files"].items()},
+                best=None if value["best"] is None else StoredFile.of(value["best"]),
                 kept=bool(value.get("kept", False)),
             )
         except RecordError:
@@ -89,8 +97,10 @@ def _digest(manifest: Mapping[str, Any]) -> str:
 class Checkpoints:
     """The checkpoints of one run. Write only while holding the run's lease."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, keeps_start: bool = False) -> None:
+        """keeps_start: of the epoch that is being trained the first checkpoint stays, for going back to it."""
         self.folder = folder
+        self._keeps_start = keeps_start
         self._made = False
 
     def manifests(self) -> list[Path]:
@@ -120,6 +130,15 @@ class Checkpoints:
                 f"{self.folder}: no checkpoint is whole, so the run cannot be resumed; `ablate resume --from-scratch` "
                 "trains it anew\n  " + "\n  ".join(problems)
             )
+        return None
+
+    def start_of(self, position: Position) -> Manifest | None:
+        """The whole checkpoint taken before the first step of that epoch; None if there is none (the first epoch)."""
+        for path in self.manifests():
+            manifest = Manifest.read(path)
+            if (manifest.position.epoch, manifest.position.step) == (position.epoch, 0):
+                self.verify(manifest)
+                return manifest
         return None
 
     def _refuse_link(self) -> None:
@@ -152,6 +171,32 @@ class Checkpoints:
                 raise CheckpointError(f"{self.folder}: checkpoint {manifest.number} holds no {key}")
             with files.open_plain(self._file(manifest.files[key])) as file:
                 component.load(file)
+
+    def weights_of(self, epoch: int | None) -> StoredFile:
+        """The file of the weights at the end of an epoch; of the best epoch if None, the last one if none is known.
+
+        Raises CheckpointError, naming the epochs that are kept, if those of `epoch` are not.
+        """
+        self._refuse_link()
+        kept: dict[int, StoredFile] = {}
+        best: StoredFile | None = None
+        last: StoredFile | None = None
+        for path in self.manifests():
+            manifest = Manifest.read(path)
+            weights, best = manifest.files.get(WEIGHTS), best or manifest.best
+            last = last or weights
+            if manifest.best and (number := manifest.loop.get("best_epoch")):
+                kept.setdefault(number, manifest.best)
+            if weights and manifest.position.step == 0:
+                kept.setdefault(manifest.position.epoch - 1, weights)
+        found = (best or last) if epoch is None else kept.get(epoch)
+        if found is None:
+            epochs = ", ".join(map(str, sorted(kept))) or "none yet"
+            raise CheckpointError(
+                f"{self.folder}: no weights of epoch {epoch or 'any'}; kept: {epochs}. "
+                "train.checkpoint.keep_every keeps those of every so many epochs"
+            )
+        return found
 
     def load_best(self, manifest: Manifest, weights: Component) -> None:
         """Puts the best weights into `weights`. Raises CheckpointError if there are none."""
@@ -201,12 +246,12 @@ class Checkpoints:
         return _SLACK
 
     def finish(self) -> None:
-        """The run is complete: of the last checkpoint, and of kept ones, only the weights stay, and the best weights."""
+        """The run is complete: the last checkpoint stays, the best weights, and of kept ones the weights."""
         # That it is complete must be certain before what a resume needs goes: who said so may have been killed at it.
         disk.sync_folder(self.folder.parent)
         for place, path in enumerate(self.manifests()):
             manifest = Manifest.read(path)
-            if place and not manifest.kept:
+            if place == 0 or not manifest.kept:
                 continue
             weights = {key: stored for key, stored in manifest.files.items() if key == WEIGHTS}
             if weights != manifest.files:
@@ -240,15 +285,20 @@ class Checkpoints:
                 disk.unlink(path)
 
     def _forget(self, newest: int) -> None:
-        """Removes all but the newest, and those that are to stay."""
-        for path in self.manifests()[newest:]:
-            if not _is_kept(path):
+        """Removes all but the newest, the start of the current epoch, and those that are to stay."""
+        at_start = newest < KEPT or not self._keeps_start
+        for place, path in enumerate(self.manifests()):
+            manifest = _read(path)
+            starts = manifest is not None and manifest.position.step == 0
+            needed = place < newest or (starts and not at_start) or (manifest is not None and manifest.kept)
+            at_start = at_start or starts
+            if not needed:
                 disk.unlink(path)
         self.sweep()
 
 
-def _is_kept(path: Path) -> bool:
+def _read(path: Path) -> Manifest | None:
     try:
-        return Manifest.read(path).kept
+        return Manifest.read(path)
     except RecordError:
-        return False
+        return None

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ablate.errors import RecordError, UnknownRunError
 from ablate.runs import disk, files
+from ablate.runs.origin import Origin, read_origin
 from ablate.runs.paths import RunPaths, RunsDir
 
 
@@ -26,6 +27,8 @@ class RunIdentity:
     settings: Mapping[str, Any]
     digests: Mapping[str, str]
     created: float
+    external: Origin | None = None
+    """Where a run that was imported came from; None for one that is trained here."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,18 @@ def read_identity(paths: RunPaths) -> RunIdentity:
     """Raises RecordError, naming the file, if it is damaged."""
     value = files.read_json(paths.identity)
     try:
-        return RunIdentity(**{key: value[key] for key in RunIdentity.__dataclass_fields__})
+        known = [key for key in RunIdentity.__dataclass_fields__ if key != "external"]
+        return RunIdentity(**{key: value[key] for key in known}, external=read_origin(value.get("external")))
     except (KeyError, TypeError) as error:
         raise RecordError(f"{paths.identity}: lacks {error}") from error
+
+
+def write_identity(paths: RunPaths, identity: RunIdentity) -> None:
+    """For a directory that nobody else knows yet."""
+    value = {"v": 1, **asdict(identity)}
+    if identity.external is None:
+        del value["external"]
+    files.write_json(paths.identity, value)
 
 
 def read_config(paths: RunPaths) -> RunConfig:
@@ -82,15 +94,33 @@ def _create(runs: RunsDir, paths: RunPaths, identity: RunIdentity, config: RunCo
     aside = RunPaths(runs.root / f".{identity.name}.{os.getpid()}{files.TEMPORARY}")
     disk.remove_tree(aside.root)
     disk.make_folder(aside.root)
-    files.write_json(aside.identity, {"v": 1, **asdict(identity), "created": identity.created or time.time()})
+    write_identity(aside, replace(identity, created=identity.created or time.time()))
     write_config(aside, config)
+    put_in_place(aside, paths)
+
+
+def put_in_place(aside: RunPaths, paths: RunPaths) -> None:
+    """Gives a directory that was written aside its name, durably. Another process may have been faster."""
     try:
         disk.rename_folder(aside.root, paths.root)
     except OSError:
         disk.remove_tree(aside.root)
         if not paths.identity.exists():  # else another process made the very same run a moment ago
             raise
-    files.fsync_folder(runs.root)
+    files.fsync_folder(paths.root.parent)
+
+
+def find_epoch(runs: RunsDir, name: str) -> tuple[RunPaths, int | None]:
+    """`RUN@6` -> the run and the epoch; without `@` the epoch is None.
+
+    Raises UnknownRunError as `find_run`, and if what follows the `@` is no epoch.
+    """
+    text, found, number = name.rpartition("@")
+    if not found:
+        return find_run(runs, name), None
+    if not number.isascii() or not number.isdecimal() or not int(number):
+        raise UnknownRunError(f"{name!r}: after the @ comes an epoch, such as {text}@6")
+    return find_run(runs, text), int(number)
 
 
 def find_run(runs: RunsDir, name: str) -> RunPaths:

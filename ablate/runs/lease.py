@@ -67,10 +67,13 @@ class Lease:
         self.path = path
 
     @classmethod
-    def acquire(cls, path: Path, what: str) -> Self:
-        """Raises HeldError, naming the holder, if another process has it. `what` names it in the text."""
+    def acquire(cls, path: Path, what: str, patience: float = _PATIENCE) -> Self:
+        """Raises HeldError, naming the holder, if another process has it for `patience` seconds.
+
+        `what` names it in the text.
+        """
         descriptor = disk.open_lock(path)
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + patience
         while not _lock(descriptor, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 disk.close(descriptor)

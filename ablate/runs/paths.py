@@ -54,6 +54,15 @@ class RunPaths:
         return self.root / "certificate.json"
 
     @property
+    def notes(self) -> Path:
+        """What people wrote about the run."""
+        return self.root / "notes.json"
+
+    @property
+    def notes_lock(self) -> Path:
+        return self.root / "notes.lock"
+
+    @property
     def mirror(self) -> Path:
         """How far the wandb mirror has come."""
         return self.root / "wandb.json"
@@ -86,13 +95,14 @@ class RunsDir:
 
     def runs(self) -> list[RunPaths]:
         """All run directories, by name. A folder without run.json is not one."""
+        folders = [self.root / name for name in self.names()]
+        return [RunPaths(folder) for folder in folders if not folder.is_symlink() and (folder / "run.json").is_file()]
+
+    def names(self) -> list[str]:
+        """What lies here and may be a run, sorted; nothing is looked into."""
         if not self.root.is_dir():
             return []
-        return [
-            RunPaths(folder)
-            for folder in sorted(self.root.iterdir())
-            if not folder.name.startswith(".") and not folder.is_symlink() and (folder / "run.json").is_file()
-        ]
+        return sorted(path.name for path in self.root.iterdir() if not path.name.startswith("."))
 
     def run(self, name: str) -> RunPaths:
         return RunPaths(self.root / name)

@@ -15,6 +15,7 @@ from ablate.errors import StudyError
 from ablate.study.axes import Step, assignments, count, frozen_conditions, steps
 from ablate.study.identity import cell_key, plain
 from ablate.study.model import Study, explain
+from ablate.study.remarks import notes_of, unknown_of
 from ablate.study.settings import Catalogue, catalogue, freeze, lookup, nest
 from ablate.study.yaml import Trail, shown
 from ablate.task import RunSettings, Task
@@ -28,7 +29,7 @@ class Cell:
     """One run of a study.
 
     `settings` holds the value of every axis that exists in the cell, `baseline` the position of the cell that
-    reports compare it with (itself, if it is one).
+    reports compare it with (itself, if it is one). `notes` and `unknown` are what the study says for people to read.
     """
 
     position: int
@@ -36,6 +37,9 @@ class Cell:
     seed: int
     config: RunSettings = field(repr=False)
     baseline: int | None = None
+    notes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    """Dotted keys of settings that the source of the cell does not state."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +128,16 @@ class _Expander:
                 if key in cells:
                     merged += 1
                     continue
-                cells[key] = Cell(len(cells), self.settings(draft, config), seed, config)
+                cells[key] = self.remarked(Cell(len(cells), self.settings(draft, config), seed, config))
                 sources.append(draft)
         if not cells:
             raise StudyError("`exclude` leaves no cell", file=self.study.source.file, key="exclude")
         return Expansion(self.with_baselines(cells, sources), merged, excluded)
+
+    def remarked(self, cell: Cell) -> Cell:
+        if not (self.study.notes or self.study.unknown):
+            return cell
+        return replace(cell, notes=notes_of(self.study, cell), unknown=unknown_of(self.study, cell))
 
     def is_excluded(self, draft: _Draft, config: RunSettings | None) -> bool:
         """Whether an entry of `exclude` matches; entries about defaults only match once there is a `config`."""
@@ -164,7 +173,10 @@ class _Expander:
         """The axes that exist in a cell, with the values that its configuration ended up with."""
         found: dict[str, Any] = {}
         for key in self.axes:
-            value = plain(lookup(config, key))
+            value = lookup(config, key)
+            if value is None and draft.assigned.get(key, ...) is not None:
+                value = config.own_value(key)
+            value = plain(value)
             if key in draft.assigned:
                 # An assigned value may have been dropped because nothing uses it in this cell.
                 exists = value is not None or draft.assigned[key] is None

@@ -45,7 +45,12 @@ def identify(task: Task, config: RunSettings) -> Identity:
     content = {"digests": digests, "recipe": task.recipe, "settings": settings, "task": task.name}
     digest = hashlib.sha256(canonical_json(content).encode("ascii"))
     run_id = base64.b32encode(digest.digest()).decode("ascii").lower()[:ID_LENGTH]
-    return Identity(run_id, digest.hexdigest(), f"{_slug(task.slug(config))}-{run_id}", settings, digests)
+    return Identity(run_id, digest.hexdigest(), run_name(task.slug(config), run_id), settings, digests)
+
+
+def run_name(text: str, run_id: str) -> str:
+    """What the directory of a run is called."""
+    return f"{_slug(text)}-{run_id}"
 
 
 def _slug(text: str) -> str:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails
 
 from ablate.errors import StudyError
-from ablate.study.settings import Catalogue, Complaint, complain
+from ablate.study.settings import Catalogue, Complaint
 from ablate.study.yaml import Trail, printable
 from ablate.task import Settings
 
@@ -28,7 +28,7 @@ class Source:
     """The text of a study, and the origin of its parts.
 
     Trails: ("base", key), ("axis", key), ("axis", key, index), ("ablate", index), ("ablate", index, key),
-    ("exclude", index), ("baseline",), ("priority", index), ("defer", index), ("resources", index), with dotted keys.
+    ("exclude", index), ("baseline",), and (section, index) for sections with `match`, with dotted keys.
     """
 
     file: str = "<study>"
@@ -82,6 +82,18 @@ class Reservation(Matching):
     memory: int
 
 
+class Note(Matching):
+    """What a reader of the results of such cells must know."""
+
+    text: str
+
+
+class Unknown(Matching):
+    """Settings that the source of such cells does not state: what they are set to is a guess, and is not shown."""
+
+    settings: tuple[str, ...]
+
+
 class WandbSettings(Settings):
     mode: Literal["offline", "online", "disabled"] = Field(
         default="disabled", description="Mirror runs to Weights & Biases; a failure there never stops a run."
@@ -113,6 +125,8 @@ class Study(_Frozen):
     priority: tuple[Priority, ...] = ()
     defer: tuple[Deferral, ...] = ()
     resources: tuple[Reservation, ...] = ()
+    notes: tuple[Note, ...] = ()
+    unknown: tuple[Unknown, ...] = ()
     overrides: tuple[str, ...] = ()
     source: Source = Field(default=Source(), repr=False)
 
@@ -142,8 +156,11 @@ def _explain_one(
     detail: ErrorDetails, known: Catalogue, source: Source, owners: Mapping[str, Trail], where: str
 ) -> StudyError:
     key, rest = known_part(known, detail["loc"])
-    complaint: Complaint = complain(detail, known.settings.get(key), rest)
-    trail = _blamed(key, source, owners)
+    complaint: Complaint = known.complain(detail, key, rest)
+    others: list[str] = detail.get("ctx", {}).get("others", [])  # see `task.Conflict`
+    named = [*owners, *(str(trail[1]) for trail in source.origins if trail[0] == "base" and len(trail) == 2)]
+    given = (one for one in (key, *others) if any(_within(name, one) for name in named))
+    trail = _blamed(next(given, key), source, owners)
     return source.error(trail, complaint.problem + where, key=key or None, hint=complaint.hint)
 
 

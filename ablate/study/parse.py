@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from ablate.study.axes import AxisReader
 from ablate.study.model import Extras, Source, Study, WandbSettings, explain, known_part
 from ablate.study.reading import Problems, Reader
+from ablate.study.remarks import SECTIONS as REMARKS
+from ablate.study.remarks import RemarksReader
 from ablate.study.scheduling import SECTIONS as SCHEDULING
 from ablate.study.scheduling import SchedulingReader
 from ablate.study.settings import Catalogue, catalogue, closest, freeze, nest
 from ablate.study.yaml import Document, Trail, shown
 from ablate.task import Task
 
-SECTIONS = ("study", "task", "base", "grid", "zip", "ablate", "exclude", "seeds", "baseline", "wandb", *SCHEDULING)
+MATCHING = (*SCHEDULING, *REMARKS)
+SECTIONS = ("study", "task", "base", "grid", "zip", "ablate", "exclude", "seeds", "baseline", "wandb", *MATCHING)
 NAME = r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,62}[A-Za-z0-9_-])?"
 DEFAULT_TASK = "depth"
 MAX_SEED = 2**31 - 1
@@ -114,6 +118,7 @@ class _Parser:
         axes.check_cycles(grid)
         document = self.problems.document
         scheduling = SchedulingReader(self.reader, self.data)
+        remarks = RemarksReader(self.reader, self.data)
         study = Study(
             study=name,
             task=task,
@@ -128,6 +133,8 @@ class _Parser:
             priority=scheduling.priority(),
             defer=scheduling.defer(),
             resources=scheduling.resources(),
+            notes=remarks.notes(),
+            unknown=remarks.unknown(),
             source=Source(document.file, document.text, self.problems.origins),
         )
         if not self.problems.errors:
@@ -199,7 +206,7 @@ class _Parser:
             self._check_values(study, ("grid", axis.key, "when"), axis.when)
         for index, entry in enumerate(study.exclude):
             self._check_values(study, ("exclude", index), entry)
-        for section in SCHEDULING:
+        for section in MATCHING:
             for index, matching in enumerate(getattr(study, section)):
                 self._check_values(study, (section, index, "match"), matching.match)
         one_each = {key: (value,) for key, value in (study.baseline or {}).items()}
@@ -235,9 +242,15 @@ def check_base(study: Study, known: Catalogue) -> None:
     try:
         known.config.model_validate(nest(study.base))
     except ValidationError as error:
-        details = [detail for detail in error.errors() if not _related(study, known_part(known, detail["loc"])[0])]
+        details = [detail for detail in error.errors() if not _may_be_mended(study, known, detail)]
         if details:
             raise explain(details, known, study.source) from None
+
+
+def _may_be_mended(study: Study, known: Catalogue, detail: ErrorDetails) -> bool:
+    """Whether an axis changes the setting at fault, or another that the rule is about (`task.Conflict.others`)."""
+    others: list[str] = detail.get("ctx", {}).get("others", [])
+    return any(_related(study, key) for key in (known_part(known, detail["loc"])[0], *others))
 
 
 def _related(study: Study, key: str) -> bool:

@@ -29,7 +29,10 @@ def _folder_name(name: str) -> str:
 
 @checked(frozen=True, config=_STRICT)
 class CellRecord:
-    """A cell as it was declared; `current` is false once the study no longer holds it."""
+    """A cell as it was declared; `current` is false once the study no longer holds it.
+
+    `notes` and `unknown` (dotted keys) are what the study says of it for people to read.
+    """
 
     run_id: str
     name: Annotated[str, AfterValidator(_folder_name)]
@@ -38,6 +41,10 @@ class CellRecord:
     seed: int
     baseline: str | None = None
     current: bool = True
+    notes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    added: bool = False
+    """By `ablate eval`, not by the study's file: declaring the study again does not drop it."""
 
 
 @checked(frozen=True, config=_STRICT)
@@ -93,7 +100,16 @@ def record(study: Study, cells: Iterable[tuple[Cell, Identity]], declared: float
     records: dict[str, CellRecord] = {}
     for cell, identity in pairs:
         baseline = None if cell.baseline is None else ids.get(cell.baseline)
-        one = CellRecord(identity.run_id, identity.name, cell.position, cell.settings, cell.seed, baseline)
+        one = CellRecord(
+            identity.run_id,
+            identity.name,
+            cell.position,
+            cell.settings,
+            cell.seed,
+            baseline,
+            notes=cell.notes,
+            unknown=cell.unknown,
+        )
         records.setdefault(identity.run_id, one)
     return StudyRecord(
         study=study.study,
@@ -110,9 +126,32 @@ def record(study: Study, cells: Iterable[tuple[Cell, Identity]], declared: float
 
 
 def merge(previous: StudyRecord | None, new: StudyRecord) -> StudyRecord:
-    """`new`, followed by the cells that only earlier declarations held, which are no longer current."""
+    """`new`, followed by the cells that were added to the study, which stay, and by those that only earlier
+    declarations held, which are no longer current."""
     if previous is None:
         return new
     held = {cell.run_id for cell in new.cells}
-    gone = tuple(replace(cell, current=False) for cell in previous.cells if cell.run_id not in held)
-    return replace(new, cells=(*new.cells, *gone))
+    rest = [cell for cell in previous.cells if cell.run_id not in held]
+    gone = tuple(replace(cell, current=cell.current and cell.added) for cell in rest)
+    stays = any(cell.added for cell in gone)
+    return replace(new, axes=_joined(new, previous) if stays else new.axes, cells=(*new.cells, *gone))
+
+
+def join(previous: StudyRecord | None, new: StudyRecord) -> StudyRecord:
+    """`previous` with the cells of `new` added behind its own; what its file declared stays as it was."""
+    added = tuple(replace(cell, added=True) for cell in new.cells)
+    if previous is None:
+        return replace(new, cells=added)
+    current = {cell.run_id for cell in previous.cells if cell.current}
+    behind = 1 + max((cell.position for cell in previous.cells), default=-1)
+    added = tuple(
+        replace(cell, position=behind + number)
+        for number, cell in enumerate(cell for cell in added if cell.run_id not in current)
+    )
+    now = {cell.run_id for cell in added}
+    kept = tuple(cell for cell in previous.cells if cell.run_id not in now)
+    return replace(previous, axes=_joined(previous, new), cells=(*kept, *added))
+
+
+def _joined(first: StudyRecord, second: StudyRecord) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*first.axes, *second.axes)))

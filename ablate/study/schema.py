@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from ablate.study.model import WandbSettings
 from ablate.study.parse import DEFAULT_TASK, MAX_SEED, NAME
+from ablate.study.remarks import MAX_NOTE
 from ablate.study.scheduling import MAX_REASON, SIZE
 from ablate.study.settings import Catalogue, catalogue
 from ablate.task import Json, RunSettings
@@ -26,6 +27,8 @@ _SECTIONS = {
     "priority": "Cells to train first: higher values go before lower ones; 0 if no entry matches.",
     "defer": "Cells that are not trained unless --deferred is given, each with its reason.",
     "resources": "Memory that a run reserves on its device: one entry for all cells, or a list.",
+    "notes": "What readers of the results must know; shown by plan, show and report.",
+    "unknown": "Settings that the source of the cells does not state: tables show `unknown` in place of the value.",
 }
 
 
@@ -115,9 +118,9 @@ class _Sections:
             "ablate": _or_null(entries),
             "exclude": _or_null({"type": "array", "items": match | {"minProperties": 1}}),
             "baseline": _or_null(single | {"minProperties": 1}),
-        } | self._scheduling(match)
+        } | self._matching(match)
 
-    def _scheduling(self, match: dict[str, Any]) -> dict[str, Any]:
+    def _matching(self, match: dict[str, Any]) -> dict[str, Any]:
         seed = {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
         seeds = {"anyOf": [seed, _list_of(seed)]}
         settings = self.definitions[match["$ref"].removeprefix("#/$defs/")]["properties"]
@@ -133,7 +136,12 @@ class _Sections:
                 _any_number_of(entry("reason", {"type": "string", "minLength": 1, "maxLength": MAX_REASON}))
             ),
             "resources": _or_null({"anyOf": [reservation, _any_number_of(reservation)]}),
+            "notes": _or_null(_any_number_of(entry("text", {"type": "string", "minLength": 1, "maxLength": MAX_NOTE}))),
+            "unknown": _or_null(_any_number_of(entry("settings", _list_of({"enum": self._keys()})))),
         }
+
+    def _keys(self) -> list[str]:
+        return sorted({*self.known.settings, *self.known.groups, "seed"})
 
     def _define(self, name: str, schema: dict[str, Any]) -> dict[str, Any]:
         self.definitions[f"{self.task}:{name}"] = schema

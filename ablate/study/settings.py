@@ -7,7 +7,7 @@ import itertools
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -28,6 +28,7 @@ _SCALARS: dict[type, str] = {
 }
 _ACCEPTED: dict[type, set[type]] = {bool: {bool}, int: {int, float}, float: {int, float}, str: {str, Path}}
 """Which fields take a YAML value of a type."""
+PLUGIN_HINT = "a plug-in's names are known once its package is installed, or its folder is given with --plugins DIR"
 _WORDS = {
     "Input should be ": "expected ",
     "Input is not ": "expected ",
@@ -120,7 +121,15 @@ class Catalogue:
             for detail in error.errors(include_url=False):
                 # Missing neighbours, and rules over several settings, are judged on whole cells.
                 if detail["loc"][:1] == (setting.field,):
-                    yield complain(detail, setting, detail["loc"][1:])
+                    yield self.complain(detail, key, detail["loc"][1:])
+
+    def complain(self, detail: ErrorDetails, key: str, trail: Sequence[str | int] = ()) -> Complaint:
+        """One of pydantic's errors about the setting or group `key` in the words of a study."""
+        found = complain(detail, self.settings.get(key), trail)
+        brought = getattr(self.config, "plugins", {}).values()
+        if found.hint is None and key in brought and isinstance(detail["input"], str):
+            return replace(found, hint=PLUGIN_HINT)
+        return found
 
     def default(self, key: str) -> Any:
         """The default of a setting; None if it is required, or inside a group that is null by default."""

@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from ablate.cli import main
 
 Ablate = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -37,6 +40,32 @@ def ablate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ablate:
             timeout=timeout,
             env=os.environ | (env or {}),
         )
+
+    return run
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """As `ablate`, within this process: loading torch for each command would take seconds. Not for what trains."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ABLATE_RUNS_DIR", "runs")  # commands set it to an absolute path, which is undone afterwards
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["ablate", *arguments])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Done(code, *capsys.readouterr())
 
     return run
 

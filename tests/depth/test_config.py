@@ -72,7 +72,7 @@ def test_what_cannot_be_is_refused(wrong: dict[str, Any], words: str) -> None:
 
 def test_attentions_are_files_and_are_listed_without_torch() -> None:
     assert attention.names()[:1] == ("standard",)
-    assert set(attention.names()) == {"standard", "performer", "memory_compressed"}
+    assert set(attention.names()) >= {"standard", "performer", "memory_compressed"}
     code = "import sys; from ablate.depth import attention; attention.options('memory_compressed'); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

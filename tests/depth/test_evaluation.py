@@ -6,14 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
 from ablate.depth.config import EvalSettings
 from ablate.depth.data.kitti import Frame, load_depth, read_split
-from ablate.depth.evaluation import evaluate
+from ablate.depth.data.nyu import NYU as NYU_READER
+from ablate.depth.evaluation import Conditions, evaluate, predict_crop
 from ablate.depth.metrics import KEYS
-from ablate.depth.protocol import kb_crop, score
+from ablate.depth.protocol import NYU, kb_crop, score
 from ablate.errors import DataError, DivergedError
 from ablate.task import Evaluation
 
@@ -24,9 +27,10 @@ def run(
     predict: Callable[[Tensor], Tensor],
     frames: tuple[Frame, ...],
     tick: Callable[[], None] = lambda: None,
+    conditions: Conditions | None = None,
     **settings: object,
 ) -> list[Evaluation]:
-    return list(evaluate(predict, "val", frames, EvalSettings.model_validate(settings), TARGET, tick))
+    return list(evaluate(predict, "val", frames, EvalSettings.model_validate(settings), TARGET, tick, conditions))
 
 
 def flat(metres: float) -> Callable[[Tensor], Tensor]:
@@ -137,3 +141,109 @@ def test_an_image_of_another_size_than_its_depth_is_named(tmp_path: Path) -> Non
     frame = made(tmp_path, np.ones((375, 1242)), np.zeros((370, 1224, 3), dtype=np.uint8))
     with pytest.raises(DataError, match=r"image\.png"):
         run(flat(12.3457), (frame,))
+
+
+REDUCED = {"resolutions": ["reduced"]}
+
+
+def shaded(folder: Path) -> Frame:
+    """A frame whose depth is a function of its colour, so that a prediction can read it."""
+    rows, columns = np.mgrid[0:375, 0:1242]
+    depth = np.round(10 + rows / 8 + columns / 60)
+    return made(folder, depth, np.repeat(depth[..., None], 3, axis=-1).astype(np.uint8))
+
+
+def metres(image: Tensor) -> Tensor:
+    return (image[:, :1] + 1) * 127.5
+
+
+def test_the_protocol_says_what_the_numbers_depend_on(street: Path) -> None:
+    frames = read_split(street, None, "val").frames
+    full, reduced = run(flat(12), frames, align="median", flip=True)
+    rules = {"crop": "kb", "mask": "garg", "cap": "0.001-80 m", "alignment": "median", "flip": True}
+    assert full.protocol == {
+        "network_input": "352x1216", **rules, "resize": "bicubic to multiples of 32"
+    }  # fmt: skip
+    assert reduced.protocol == {
+        "network_input": "64x224", **rules, "resize": "minimal bicubic to multiples of 32"
+    }  # fmt: skip
+    other, _ = run(flat(12), frames, conditions=Conditions(multiple=14, labels="floor_metres"))
+    assert (other.protocol["network_input"], other.protocol["labels"]) == ("350x1218", "floor_metres")
+    assert other.protocol["resize"] == "bicubic to multiples of 14"
+
+
+@pytest.mark.parametrize("how", ["median", "scale_shift"])
+def test_relative_predictions_are_aligned_and_then_as_good_as_metres(tmp_path: Path, how: str) -> None:
+    frame = shaded(tmp_path)
+    full = {"resolutions": ["full"], "select": {"resolution": "full"}}
+    factor, shift = (3e4, 700) if how == "scale_shift" else (3e4, 0)
+    (result,) = run(
+        lambda image: factor / metres(image) + shift, (frame,), conditions=Conditions(relative=True), align=how, **full
+    )
+    assert result.metrics["rmse"] == pytest.approx(0, abs=1e-3)
+    assert result.loss == pytest.approx(0, abs=1e-6)
+    assert result.protocol["alignment"] == how
+    (unaligned,) = run(lambda image: metres(image) / 4, (frame,), **full)
+    assert unaligned.metrics["abs_rel"] == pytest.approx(0.75)
+    (aligned,) = run(lambda image: metres(image) / 4, (frame,), align=how, **full)
+    assert aligned.metrics["abs_rel"] == pytest.approx(0, abs=1e-3)
+
+
+def test_an_image_without_a_pixel_to_align_at_is_skipped(tmp_path: Path) -> None:
+    depth = np.zeros((375, 1242))
+    depth[30:100] = 20  # in the crop, above the mask
+    (result,) = run(flat(12), (made(tmp_path, depth),), align="scale_shift", **REDUCED)
+    assert (result.images, result.skipped, result.loss) == (0, 1, None)
+    (plain,) = run(flat(12), (made(tmp_path, depth),), **REDUCED)
+    assert (plain.images, plain.skipped) == (0, 1)
+    assert plain.loss is not None, "the loss is that of the whole crop, as in training"
+
+
+@given(seed=st.integers(0, 1000), height=st.integers(1, 12), width=st.integers(1, 12))
+def test_averaging_with_the_mirror_image_changes_nothing_for_a_network_that_knows_no_left(
+    seed: int, height: int, width: int
+) -> None:
+    torch.manual_seed(seed)
+    image = torch.rand(1, 3, height, width)
+
+    def symmetric(x: Tensor) -> Tensor:
+        return x.square().mean(dim=1, keepdim=True)
+
+    plain, flipped = (predict_crop(symmetric, image, (height, width), flip=flip) for flip in (False, True))
+    assert torch.equal(plain, flipped)
+
+
+def test_averaging_with_the_mirror_image_is_the_mean_of_both(tmp_path: Path) -> None:
+    """A network that says 10 m on the left and 30 m on the right says 20 m."""
+    sizes = []
+
+    def lopsided(image: Tensor) -> Tensor:
+        sizes.append(image.shape[-2:])
+        depth = torch.full((1, 1, *image.shape[-2:]), 10.0)
+        depth[..., image.shape[-1] // 2 :] = 30
+        return depth
+
+    frame = made(tmp_path, np.full((375, 1242), 20.0))
+    (plain,) = run(lopsided, (frame,), **REDUCED)
+    (averaged,) = run(lopsided, (frame,), flip=True, **REDUCED)
+    assert plain.metrics["abs_rel"] == pytest.approx(0.5, rel=0.05)
+    assert averaged.metrics["abs_rel"] == pytest.approx(0, abs=1e-6)
+    assert sizes == [TARGET] * 3
+    assert (plain.protocol["flip"], averaged.protocol["flip"]) == (False, True)
+
+
+def test_nyu_is_another_row_of_the_table(tmp_path: Path) -> None:
+    """Whole frames, its own units, mask and cap."""
+    depth = np.full((480, 640), 4.0)
+    depth[:45] = 9  # outside the mask
+    depth[200, 300] = 12  # beyond the cap
+    Image.fromarray(np.zeros((480, 640, 3), dtype=np.uint8)).save(tmp_path / "rgb_1.png")
+    Image.fromarray((depth * 1000).astype(np.uint16)).save(tmp_path / "sync_depth_1.png")
+    frame = Frame("room 1", tmp_path / "rgb_1.png", tmp_path / "sync_depth_1.png")
+    conditions = Conditions(protocol=NYU, reader=NYU_READER)
+    full, _ = run(flat(5), (frame,), conditions=conditions, mask="eigen")
+    assert full.metrics["rmse"] == pytest.approx(1)
+    assert (full.protocol["network_input"], full.protocol["crop"]) == ("480x640", "none")
+    assert (full.protocol["mask"], full.protocol["cap"]) == ("eigen", "0.001-10 m")
+    with pytest.raises(DataError, match="480x640"):
+        run(flat(5), (made(tmp_path, np.ones((375, 1242))),), conditions=conditions, mask="eigen")

@@ -12,9 +12,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablate.depth.data.images import load_depth
+from ablate.depth.data.kitti import Kitti
 from ablate.depth.metrics import KEYS, mean_metrics
-from ablate.depth.protocol import Box, Mask, kb_crop, network_size, score, valid_mask
-from ablate.errors import DataError
+from ablate.depth.protocol import (
+    KITTI,
+    NYU,
+    PROTOCOLS,
+    Box,
+    Crop,
+    DepthProtocol,
+    Mask,
+    crop_box,
+    kb_crop,
+    network_size,
+    protocol_of,
+    score,
+    valid_mask,
+)
+from ablate.errors import DataError, UsageError
 
 # What the published evaluator printed for the case that `made_up_case` makes (seed 11, six frames), as means.
 PRINTED = {
@@ -133,6 +148,13 @@ def test_network_sizes_are_the_published_ones() -> None:
         assert network_size(height, width, (192, 640)) == (192, 640)
 
 
+def test_without_a_target_a_size_changes_only_for_networks_that_need_it() -> None:
+    assert network_size(480, 640, None) == (480, 640)
+    assert network_size(352, 1216, None, 16) == (352, 1216)
+    assert network_size(352, 1216, None, 14) == (350, 1218)
+    assert network_size(480, 640, (480, 640)) == (480, 640)
+
+
 @given(st.integers(352, 400), st.integers(1216, 1300), st.integers(1, 20), st.integers(1, 40))
 def test_network_sizes_are_multiples_near_the_aspect(height: int, width: int, rows: int, columns: int) -> None:
     new_height, new_width = network_size(height, width, (32 * rows, 32 * columns))
@@ -165,6 +187,61 @@ def test_the_mask_is_cut_from_the_uncropped_frame() -> None:
     rows, columns = np.nonzero(valid_mask(gt, "eigen"))
     assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (124, 342, 44, 1197)
     assert valid_mask(gt, "none").all()
+
+
+def test_the_mask_of_nyu_is_in_pixels() -> None:
+    gt = np.full((480, 640), 5.0, np.float32)
+    rows, columns = np.nonzero(valid_mask(gt, "eigen", NYU))
+    assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (45, 471, 41, 601)
+    assert valid_mask(gt, "none", NYU).all()
+    assert not valid_mask(gt + 5, "none", NYU).any(), "10 m is not below the cap"
+    with pytest.raises(UsageError, match="NYU protocol has no mask 'garg'; expected one of eigen, none"):
+        valid_mask(gt, "garg", NYU)
+
+
+@given(st.integers(60, 500), st.integers(60, 1500), st.sampled_from(["garg", "eigen"]))
+def test_masks_lie_within_any_frame_and_keep_its_middle(height: int, width: int, mask: Mask) -> None:
+    inside = valid_mask(np.full((height, width), 10.0, np.float32), mask)
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    assert inside.sum() == rows.size * columns.size == (np.ptp(rows) + 1) * (np.ptp(columns) + 1), "a rectangle"
+    assert inside[int(0.6 * height), width // 2]
+    assert not inside[0].any() and not inside[-1].any() and not inside[:, 0].any() and not inside[:, -1].any()
+
+
+@given(st.integers(1, 1000), st.integers(1, 1500))
+def test_frames_of_another_size_than_nyus_are_refused(height: int, width: int) -> None:
+    if (height, width) != (480, 640):
+        with pytest.raises(DataError, match=f"{height}x{width} .* the NYU protocol evaluates, 480x640"):
+            crop_box(height, width, NYU)
+    assert crop_box(480, 640, NYU) == Box(0, 0, 480, 640)
+
+
+def test_a_network_reads_its_numbers_as_the_data_set_does() -> None:
+    """KITTI's anchors, and where NYU's constants put x = 0."""
+    for protocol, x, metres in ((KITTI, 0, 172.7), (KITTI, 111.5, 80), (KITTI, 1566, 10), (NYU, 0, 7.257)):
+        assert 1 / (protocol.scale * x + protocol.shift) == pytest.approx(metres, rel=1e-3)
+    assert (KITTI.units_per_metre, NYU.units_per_metre) == (256, 1000)
+    assert (KITTI.cap, NYU.cap) == ("0.001-80 m", "0.001-10 m")
+
+
+def test_a_protocol_is_data() -> None:
+    """A row that nobody has foreseen works as the two that ship."""
+    row = DepthProtocol(name="yard", crop=Crop("low", 4, 6), max_depth=20, scale=1e-4, shift=0.01, units_per_metre=100)
+    gt = np.full((10, 10), 15.0)
+    gt[:6] = 18.0  # above the crop
+    assert crop_box(10, 10, row) == Box(6, 2, 4, 6)
+    assert score(np.full((10, 10), 30.0), gt, "none", row)["rmse"] == pytest.approx(5), "clamped to 20 m"
+    assert row.usual_mask == "none"
+
+
+def test_data_sets_name_their_protocols(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert protocol_of("kitti") is PROTOCOLS["kitti"] is KITTI
+    assert protocol_of("nyu") is NYU
+    monkeypatch.setattr(Kitti, "protocol", NYU)
+    assert protocol_of("kitti") is NYU, "a row of one's own"
+    monkeypatch.setattr(Kitti, "protocol", "mars")
+    with pytest.raises(UsageError, match="data set 'kitti': its protocol is 'mars'; expected kitti, nyu"):
+        protocol_of("kitti")
 
 
 def test_depth_counts_strictly_between_the_caps() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from ablate.depth.config import METRIC_KEYS, DepthConfig
+from ablate.depth.config import DepthConfig
+from ablate.depth.metrics import KEYS
 from ablate.depth.task import DepthTask
 from ablate.errors import DataError
 from ablate.task import RunSettings
@@ -41,7 +42,7 @@ def test_identity_check_and_slug_work_without_torch(config: DepthConfig) -> None
 
 
 def test_metrics_are_the_nine_of_the_log_in_its_order() -> None:
-    assert tuple(metric.key for metric in TASK.metrics) == METRIC_KEYS
+    assert tuple(metric.key for metric in TASK.metrics) == KEYS
     assert [metric.header for metric in TASK.metrics] == [
         "d1", "d2", "d3", "AbsRel", "SqRel", "RMSE", "RMSElog", "SILog", "log10",
     ]  # fmt: skip
@@ -57,6 +58,7 @@ def test_metrics_are_the_nine_of_the_log_in_its_order() -> None:
         ({"model": {"attention": "performer"}, "train": {"lr": 0.00025, "batch_size": 4}}, "performer-lr2.5e-4-bs4"),
         ({"data": {"resolution": (96, 320)}, "seed": 2}, "standard-lr1e-5-96x320-s2"),
         ({"train": {"lr": 1}, "data": {"root": "/elsewhere", "workers": 4}}, "standard-lr1e0"),
+        ({"train": {"epochs": 0, "batch_size": 4}}, "eval-dpt_hybrid-standard"),
     ],
 )
 def test_slugs(settings: dict[str, Any], slug: str) -> None:

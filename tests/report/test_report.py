@@ -77,7 +77,7 @@ def test_one_row_from_one_checkpoint():
     rows = table_rows(text)
     assert rows[2][:3] == ["std-aaaaaaaa", "1e-5", "4/5"] and set(rows[2][3:]) == {"0.500"}
     assert rows[5][:3] == ["std-aaaaaaaa", "1e-5", "5/5"] and set(rows[5][3:]) == {"0.700"}
-    assert "test split, 652 images, mask garg" in text
+    assert "test split, 652 images, 0 skipped, mask garg" in text
     assert "Selected epoch (best AbsRel ↓ on val, reduced size)" in text
 
 
@@ -113,6 +113,38 @@ def test_numbers_that_cannot_be_compared_carry_a_warning():
     assert "Split" in table_rows(text)[0]
 
 
+def test_what_rows_do_not_share_is_a_column():
+    """Rows under different protocols, as when MiDaS is aligned and scored beside what was trained."""
+    text = render([study(
+        run("a-aaaaaaaa", score(alignment="none", network_input="192x672"), score("last", 5)),
+        run("b-bbbbbbbb", replace(score(alignment="scale_shift", network_input="192x672"), skipped=1), score("last", 5)),
+        run("c-cccccccc", status=State.QUEUED),
+    )], "md")  # fmt: skip
+    header, _, first, second, third = table_rows(text)[:5]
+    shown = {name: place for place, name in enumerate(header)}
+    assert [row[shown["Alignment"]] for row in (first, second, third)] == ["none", "scale_shift", "–"]
+    assert [row[shown["Skipped"]] for row in (first, second, third)] == ["0", "1", "–"]
+    assert "Mask" not in header and "Network input" not in header and "Images" not in header
+    assert "test split, 652 images, mask garg, network input 192x672" in text
+
+
+def test_the_protocol_of_equal_rows_is_one_line():
+    rules = {"alignment": "none", "flip": False}
+    text = render([study(*(run(f"{name}-aaaaaaaa", score(**rules)) for name in "ab"))], "md")
+    assert "test split, 652 images, 0 skipped, mask garg, alignment none, flip false" in text
+    assert table_rows(text)[0][:4] == ["Run", "lr", "Epoch", "d1 ↑"]
+
+
+def test_csv_and_json_carry_the_protocol_of_every_score():
+    one = study(run("a-aaaaaaaa", score(flip=True, input=[192, 672])), run("b-bbbbbbbb", score(labels="floor_metres")))
+    first, second = csv.DictReader(io.StringIO(render([one], "csv")))
+    assert (first["protocol.mask"], first["protocol.flip"], first["protocol.input"]) == ("garg", "true", "[192, 672]")
+    assert (first["protocol.labels"], second["protocol.labels"], second["protocol.flip"]) == ("", "floor_metres", "")
+    scores = [row["scores"][0] for row in json.loads(render([one], "json"))["studies"][0]["runs"]]
+    assert scores[0]["protocol"] == {"mask": "garg", "flip": True, "input": [192, 672]}
+    assert scores[1]["protocol"] == {"mask": "garg", "labels": "floor_metres"}
+
+
 def test_left_out_images_are_said():
     text = render([study(run("a-aaaaaaaa", replace(score(), skipped=2)))], "md")
     assert "a-aaaaaaaa: 2 images without a valid pixel left out" in text
@@ -144,7 +176,8 @@ def test_hostile_names_never_break_a_table(name, value, axis, message, title, re
     good = run("ok-aaaaaaaa", score(resolution=resolution))
     text = render([study(bad, good, name=title, axes=(axis,))], "md")
     rows = table_rows(text)
-    assert {len(row) for row in rows[: len(rows) // 2]} == {4 + 9 + (value != "test")}
+    # run, axis, state, epoch, the entry of the protocol, metrics, and the split
+    assert {len(row) for row in rows[: len(rows) // 2]} == {4 + 1 + 9 + (value != "test")}
     assert len(rows) % 4 == 0
     assert "<" not in text.replace("&lt;", "") and not re.search(r"(?<!\\)[`\[\]]", text)
     assert len([line for line in text.splitlines() if line.startswith("#")]) <= 5
@@ -185,7 +218,7 @@ def test_csv_has_stable_columns_and_a_line_for_every_run():
     rows = list(csv.reader(io.StringIO(text)))
     assert rows[0] == [
         "study", "run_id", "run", "seed", "status", "reason", "checkpoint", "epoch", "last_epoch", "split",
-        "resolution", "images", "skipped", "loss", *KEYS, "train.lr",
+        "resolution", "images", "skipped", "loss", "data", "protocol.mask", *KEYS, "train.lr",
     ]  # fmt: skip
     assert {len(row) for row in rows} == {len(rows[0])}
     assert [(row[2], row[6]) for row in rows[1:]] == [

@@ -78,7 +78,7 @@ def test_two_are_kept_and_the_best_weights(checkpoints: Checkpoints) -> None:
     assert weights.value == b"weights 2"
 
 
-def test_a_complete_run_keeps_weights_alone(checkpoints: Checkpoints) -> None:
+def test_a_complete_run_keeps_its_last_checkpoint_and_the_best_weights(checkpoints: Checkpoints) -> None:
     save(checkpoints, 1, best=True)
     save(checkpoints, 2)
     for _ in range(2):
@@ -86,6 +86,7 @@ def test_a_complete_run_keeps_weights_alone(checkpoints: Checkpoints) -> None:
         assert sorted(path.name for path in checkpoints.folder.iterdir()) == [
             "000001.weights.pt",
             "000002.json",
+            "000002.optimizer.pt",
             "000002.weights.pt",
         ]
 
@@ -240,3 +241,17 @@ def test_killed_between_any_two_file_operations_a_whole_checkpoint_is_left(tmp_p
             break
         at += 1
     assert at > 15
+
+
+def test_weights_of_an_epoch_are_found(tmp_path: Path) -> None:
+    store = Checkpoints(tmp_path)
+    for epoch in range(1, 6):
+        components = {"weights": Bytes(b"weights %d" % epoch)}
+        position, loop = Position(0, epoch + 1, 0), {"best_epoch": 2 if epoch > 1 else 1}
+        earlier = None if epoch == 1 else Manifest.read(store.manifests()[0]).best
+        store.save(position, loop, epoch, components, "this" if epoch <= 2 else earlier, keep=epoch == 3)
+    for epoch in (2, 3, 4, 5):
+        assert (tmp_path / store.weights_of(epoch).name).read_bytes() == b"weights %d" % epoch
+    assert store.weights_of(None) == store.weights_of(2)
+    with pytest.raises(CheckpointError, match="no weights of epoch 1; kept: 2, 3, 4, 5"):
+        store.weights_of(1)

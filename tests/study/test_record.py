@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ablate.errors import RecordError
 from ablate.study import Study, expand, identify
-from ablate.study.record import StudyRecord, merge, record
+from ablate.study.record import StudyRecord, join, merge, record
 
 Declare = Callable[..., StudyRecord]
 
@@ -59,6 +59,9 @@ def test_it_holds_what_reports_need(declare: Declare, study_text: str) -> None:
         "seed": 4,
         "baseline": third["baseline"],
         "current": True,
+        "notes": [],
+        "unknown": [],
+        "added": False,
     }
     assert third["baseline"] == found["cells"][1]["run_id"]
 
@@ -126,3 +129,24 @@ def test_any_damage_is_a_record_error(data: st.DataObject) -> None:
         StudyRecord.from_json(bytes(content), "s.json")
     except RecordError as error:
         assert str(error).startswith("s.json: ")
+
+
+def test_what_is_added_stays_whoever_declares_the_study_again(declare: Declare) -> None:
+    base = "grid: {{model.attention: [standard]}}\nbase: {{train.lr: {}}}\n"
+    declared = declare(base.format("1e-3"))
+    added = declare("zip: {train.lr: [5e-1]}")
+    joined = join(declared, added)
+    assert (joined.text, joined.select) == (declared.text, declared.select), "what the file says is left alone"
+    assert joined.axes == ("model.attention", "train.lr")
+    assert [cell.added for cell in joined.cells] == [False, True]
+    assert [cell.position for cell in joined.cells] == [0, 1]
+    assert join(joined, added) == joined, "twice is once"
+    edited = merge(joined, declare(base.format("2e-3")))
+    assert [(cell.current, cell.added) for cell in edited.cells] == [(True, False), (False, False), (True, True)]
+    assert edited.axes == ("model.attention", "train.lr")
+    assert StudyRecord.from_json(edited.to_json(), "f") == edited
+
+
+def test_the_first_one_added_makes_the_study(declare: Declare) -> None:
+    added = declare("zip: {train.lr: [5e-1]}")
+    assert join(None, added).cells == tuple(replace(cell, added=True) for cell in added.cells)

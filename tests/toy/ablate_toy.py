@@ -52,10 +52,14 @@ class ToyTrain(LoopSettings):
 class ToyTrouble(Settings):
     """What goes wrong, at which optimiser step of the run, once or always."""
 
-    kind: Literal["crash", "oom", "memory", "nan", "disk", "data", "exit", "kill"] | None = None
+    kind: (
+        Literal["crash", "oom", "memory", "nan", "negative", "explode", "hungry", "disk", "data", "exit", "kill"] | None
+    ) = None
     step: int = 1
     once: Path | None = None
     """Only while this file does not exist; it is made first."""
+    until: int = 10
+    """How many rollbacks or rungs of the ladder mend it."""
 
 
 class ToyEval(Settings):
@@ -102,7 +106,8 @@ class ToySession:
         self.components = {"weights": self.weights, "optimizer": self.momentum}
         self.facts: Mapping[str, Any] = {"parameters": width, "images": {"train": config.data.n, "val": 4, "test": 4}}
         self.splits = ("train", "val", "test")
-        self.done = 0
+        self.lr_factor = 1.0
+        self.rung = 0
 
     def steps(self, epoch: int) -> int:
         return -(-self.config.data.n // self.config.train.batch_size)
@@ -127,13 +132,23 @@ class ToySession:
                 gradient = 2 * error * value / len(batch) + noise.gauss(0, 0.01)
                 self.momentum.values[i] = 0.9 * self.momentum.values[i] + gradient
         for i, gradient in enumerate(self.momentum.values):
-            self.weights.values[i] -= self.config.train.lr * 0.1 * gradient
-        if self.config.trouble.kind == "nan" and position.step + 1 == self.config.trouble.step:
-            loss = float("nan")
-        return StepReport(loss, len(batch), self.config.train.lr, tuple(f"toy/{index}" for index in batch))
+            self.weights.values[i] -= self.config.train.lr * self.lr_factor * 0.1 * gradient
+        loss = self._spoilt(loss, (position.epoch - 1) * self.steps(1) + position.step + 1)
+        return StepReport(
+            loss, len(batch), self.config.train.lr * self.lr_factor, tuple(f"toy/{index}" for index in batch)
+        )
+
+    def _spoilt(self, loss: float, step: int) -> float:
+        """A step at which the loss is wrong as long as the learning rate was not halved `until` times."""
+        trouble = self.config.trouble
+        if step != trouble.step or self.lr_factor <= 0.5**trouble.until:
+            return loss
+        return {"nan": float("nan"), "negative": -1.0, "explode": loss * 1e6}.get(trouble.kind or "", loss)
 
     def _trouble(self, step: int) -> None:
         trouble = self.config.trouble
+        if trouble.kind == "hungry" and self.rung < trouble.until and step >= trouble.step:
+            raise OutOfMemoryError("the toy needs 9 GiB")
         if trouble.kind is None or step != trouble.step or (trouble.once and trouble.once.exists()):
             return
         if trouble.once:
@@ -164,6 +179,19 @@ class ToySession:
     def _score(self, prediction: float, truth: float) -> dict[str, float]:
         error = abs(prediction - truth)
         return {"d1": float(error < 0.25 * truth), "abs_rel": error / truth, "rmse": error}
+
+    def enter(self, stage: int) -> None:
+        self.stage = stage
+
+    def scale_lr(self, factor: float) -> None:
+        self.lr_factor = factor
+
+    def lighten(self, rung: int) -> str | None:
+        self.rung = rung
+        return f"toy rung {rung}" if rung <= 2 else None
+
+    def gradient_norms(self) -> Mapping[str, float]:
+        return {"all": sum(value * value for value in self.momentum.values) ** 0.5}
 
     def peak_memory_mb(self) -> float | None:
         return 1.0

@@ -1,7 +1,9 @@
 """FAVOR+ attention (Choromanski et al. 2021, arXiv 2009.14794): softmax by positive random features, O(N).
 
 Constants follow performer_pytorch, the code behind the progress log: int(d ln d) orthogonal features whose
-norms are those of Gaussian vectors, 1e-4 added to each feature, drawn once and never again.
+norms are those of Gaussian vectors, 1e-4 added to each feature; drawn once, unless `redraw_every` is given. The
+log's module had heads of 64 channels whatever the network's width: `head_dim: 64`, with 8 heads, has projections of
+its own from 768 channels to 512 and back.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from torch import Tensor
 
 from ablate.depth.attention.base import Attention, Grid, attention
 
+OPTIONS = {"features": None, "redraw_every": None, "head_dim": None}
+
 FEATURE_FLOOR = 1e-4
 """Added to every feature, so that no query is left without a key."""
 
@@ -23,16 +27,37 @@ class PerformerAttention(Attention):
 
     The buffer is drawn from a generator seeded by the global one's seed: blocks built one after the other
     get different features, the same ones for the same seed.
+
+    Args:
+        features: M; int(E ln E) if not given.
+        redraw_every: optimiser steps after which whoever trains it calls `redraw`.
+        head_dim: E; D / H if not given. Where H * E is not D, it does not start from the `qkv` and `proj` replaced.
     """
 
+    permutation_equivariant = True
     features: Tensor
 
-    def __init__(self, dim: int, num_heads: int, qkv_bias: bool) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        qkv_bias: bool,
+        features: int | None = None,
+        redraw_every: int | None = None,
+        head_dim: int | None = None,
+    ) -> None:
         super().__init__(dim, num_heads, qkv_bias)
-        count = max(1, int(self.head_dim * math.log(self.head_dim)))
+        if head_dim is not None and head_dim != self.head_dim:
+            self._project(dim, head_dim, qkv_bias)
+        self.redraw_every = redraw_every
+        count = features or max(1, int(self.head_dim * math.log(self.head_dim)))
         seed = int(torch.randint(2**31, (1,), device="cpu"))
         generator = torch.Generator(device="cpu").manual_seed(seed)
         self.register_buffer("features", orthogonal_features(count, self.head_dim, generator))
+
+    @torch.no_grad()
+    def redraw(self, generator: torch.Generator) -> None:
+        self.features.copy_(orthogonal_features(self.features.shape[0], self.features.shape[1], generator))
 
     def attend(self, q_BHNE: Tensor, k_BHNE: Tensor, v_BHNE: Tensor, grid: Grid, prefix: int) -> Tensor:
         # exponentials and sums over all tokens: float32, whatever the network runs in

@@ -12,5 +12,7 @@ from ablate.depth.attention.base import Attention, Grid, attention
 class StandardAttention(Attention):
     """timm's own attention: every token looks at every token, O(N^2)."""
 
+    permutation_equivariant = True
+
     def attend(self, q_BHNE: Tensor, k_BHNE: Tensor, v_BHNE: Tensor, grid: Grid, prefix: int) -> Tensor:
         return F.scaled_dot_product_attention(q_BHNE, k_BHNE, v_BHNE)

@@ -2,151 +2,133 @@
 
 from __future__ import annotations
 
-import os
-import stat
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from statistics import median_low
+from typing import Any
 
-import numpy as np
-
-from ablate.depth.data.images import METRES_PER_UNIT, load_image, load_raw_depth
-from ablate.depth.data.kitti import SPLITS, Frame, Split, list_files, read_split
-from ablate.depth.data.verified import Seen, VerifiedFiles
-from ablate.depth.protocol import kb_crop
+from ablate.depth.config import DataSettings
+from ablate.depth.data.base import Dataset, Split
+from ablate.depth.data.datasets import find
+from ablate.depth.data.fingerprint import contents, fingerprint
+from ablate.depth.data.inspection import File, Inspected, Say, inspect_files
+from ablate.depth.data.leaks import (
+    NAMED,
+    Kinship,
+    contamination,
+    drives,
+    duplicates,
+    kinship,
+    kinship_notes,
+    listed,
+    number,
+)
+from ablate.depth.data.splits import LABELLED, list_digests, list_files, read_splits
+from ablate.depth.data.verified import Seen
+from ablate.depth.protocol import DepthProtocol, crop_box, protocol_of
 from ablate.errors import DataError
 from ablate.task import Checked
 
 MOST_WITHOUT_DEPTH = 0.1
 """Share of a split's frames that may lack a depth map; 45 of KITTI's official 697 test frames do (6.5 %)."""
 
-_NAMED = 20
-"""How many names one message holds."""
-
-_PROGRESS_SECONDS = 5.0
-
-Say = Callable[[str], None]
-Kind = Literal["image", "depth"]
+_FEW_VALUES = 8
+"""Labels of fewer different depths may be whole metres because somebody made them so: a note, not an error."""
 
 
 @dataclass(frozen=True)
-class _File:
-    kind: Kind
-    path: Path
+class Examination:
+    """What a look at a data set found: `errors` must be put right before training, `notes` should be known."""
+
+    dataset: str
+    kind: str
+    root: Path
+    lists: Mapping[str, Path]
+    splits: Mapping[str, Mapping[str, Any]]
+    """Per split, what `_facts` says."""
+    fingerprint: str
+    contents: str
+    errors: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
-def check_dataset(root: Path, split: Path | None, cache_dir: Path | None, say: Say) -> Checked:
-    """Decodes every image and depth map that the split lists name, and says what was left out.
+def check_dataset(data: DataSettings, cache_dir: Path | None, say: Say) -> Checked:
+    """Decodes every image and depth map that a run reads, and says what was left out. See `examine`.
+
+    Raises one DataError that names everything that is wrong.
+    """
+    found = examine(data, cache_dir, say)
+    if found.errors:
+        raise DataError("\n".join(found.errors))
+    facts = {"splits": found.splits, "dataset": found.dataset, "fingerprint": found.fingerprint}
+    return Checked(found.notes, facts | {"contents": found.contents})
+
+
+def examine(data: DataSettings, cache_dir: Path | None, say: Say) -> Examination:
+    """Looks at every file of the splits that `data` declares.
 
     Frames without a depth map are left out, counted and named. Files that passed are remembered in `cache_dir` by
-    path, size and modification time. Raises one DataError that names all that is wrong: missing or damaged images,
-    damaged depth maps or ones that are not 16-bit PNGs, sizes that differ within a frame, frames that are smaller
-    than the crop they are to be evaluated on, and splits of which more than 10 % have no depth map, or all an empty one. Raises DataError as
-    `read_split`.
+    path, size and modification time. Errors are: missing or damaged images, damaged depth maps, 8-bit metric depth,
+    labels of whole metres (unless `data.labels` says so), sizes that differ within a frame, frames that the protocol
+    is not defined for in val and test, splits of which more than 10 % have no depth map, or all an empty one, and
+    frames that two splits share. Raises DataError as `read_splits`.
     """
-    listed = list_files(root, split)
-    splits: dict[str, Split] = {name: read_split(root, split, name) for name in SPLITS if name in listed}
+    dataset, protocol = find(data.name), protocol_of(data.name)
+    splits = {name: split for name, split in read_splits(data).items() if split.frames or split.without_depth}
+    lists = list_files(data)
+    lists = {name: lists.get(name, lists["train"]) for name in splits}
+    missing = {path: f"{path}: no such file" for split in splits.values() for path in split.without_image}
+    found = inspect_files(dataset, _files(splits, missing), data.root, cache_dir, say)
+    problems = [*missing.values(), *found.bad, *_eight_bits(dataset, splits, found.seen)]
+    for name, split in splits.items():
+        problems += _misfits(name, split, found.seen, protocol)
+    lacking = [text for name, split in splits.items() for text in _lacks(name, split, found.seen, dataset, protocol)]
+    kin = {name: kinship(dataset, split, splits["train"]) for name, split in splits.items() if name != "train"}
+    facts = {name: _facts(dataset, split, found, kin.get(name)) for name, split in splits.items()}
+    errors = [*_complaint(data.root, problems, lacking), *contamination(splits, found.seen, lists)]
+    notes = _dropped(splits)
+    whole_errors, whole_notes = _whole_metres(data, dataset, facts)
+    return Examination(
+        dataset=dataset.name,
+        kind=dataset.kind,
+        root=data.root,
+        lists=lists,
+        splits=facts,
+        fingerprint=fingerprint(data.root, splits, found.sizes, list_digests(data)),
+        contents=contents(data.root, found.seen),
+        errors=(*errors, *whole_errors),
+        notes=(*notes, *whole_notes, *_remarks(dataset, splits, found.seen, facts, kin)),
+    )
+
+
+def _files(splits: Mapping[str, Split], missing: Mapping[Path, str]) -> list[File]:
     files = dict.fromkeys(
         file
-        for frames in splits.values()
-        for frame in frames.frames
-        for file in (_File("image", frame.image), _File("depth", frame.depth))
+        for split in splits.values()
+        for frame in split.frames
+        for file in (File("image", frame.image), File("depth", frame.depth))
     )
-    missing = {path: f"{path}: no such file" for frames in splits.values() for path in frames.without_image}
-    seen, bad = _look_at([file for file in files if file.path not in missing], root, cache_dir, say)
-    problems = [*missing.values(), *bad]
-    for name, frames in splits.items():
-        problems += _misfits(name, frames.frames, seen)
-    lacking = [
-        text for name, frames in splits.items() for text in (*_too_few(name, frames), *_all_empty(name, frames, seen))
-    ]
-    if problems or lacking:
-        raise DataError(_complaint(root, problems, lacking))
-    overlaps = _overlaps(splits)
-    facts = {name: _facts(frames, seen) for name, frames in splits.items()}
-    notes = [*_dropped(splits), *_suspicions(facts), *(_overlap_note(*item) for item in overlaps.items())]
-    return Checked(tuple(notes), {"splits": facts, "in_two_splits": overlaps})
+    return [file for file in files if file.path not in missing]
 
 
-def _look_at(
-    files: Sequence[_File], root: Path, cache_dir: Path | None, say: Say
-) -> tuple[dict[Path, Seen], list[str]]:
-    """What each readable file showed, and a sentence for each that is not."""
-    cache = VerifiedFiles(cache_dir, root)
-    seen: dict[Path, Seen] = {}
-    bad: list[str] = []
-    unknown: list[tuple[_File, str]] = []
-    for file in files:
-        try:
-            key = _key(file)
-        except DataError as error:
-            bad.append(str(error))
-            continue
-        known = cache.get(key)
-        if known is None:
-            unknown.append((file, key))
-        else:
-            seen[file.path] = known
-    try:
-        for (file, key), result in zip(unknown, _decoded([file for file, _ in unknown], say), strict=True):
-            if isinstance(result, DataError):
-                bad.append(str(result))
-            else:
-                seen[file.path] = result
-                cache.add(key, result)
-    finally:  # an interrupted check goes on where it stopped
-        cache.save()
-    return seen, bad
+def _eight_bits(dataset: Dataset, splits: Mapping[str, Split], seen: Mapping[Path, Seen]) -> Iterator[str]:
+    """Metric depth in 8 bits; a relative data set, such as ReDWeb, may well have it."""
+    if dataset.kind != "metric":
+        return
+    for path in dict.fromkeys(frame.depth for split in splits.values() for frame in split.frames):
+        shown = seen.get(path)
+        if shown is not None and shown.bits is not None and shown.bits <= 8:
+            yield (
+                f"{path}: {shown.bits}-bit metric depth with {number(shown.distinct, 'different value')}: in 8 bits depth "
+                "became floor(metres) or coarser; use the original files of 16 bits or more"
+            )
 
 
-def _key(file: _File) -> str:
-    try:
-        status = file.path.stat()
-    except OSError as error:
-        raise DataError(f"{file.path}: cannot be read: {error.strerror or error}") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{file.path}: not a plain file")
-    return VerifiedFiles.key(file.kind, file.path, status)
-
-
-def _decoded(files: Sequence[_File], say: Say) -> Iterator[Seen | DataError]:
-    """In the order of `files`; decoding releases the interpreter's lock, so threads do."""
-    pool = ThreadPoolExecutor(os.cpu_count())
-    told = time.monotonic()
-    try:
-        for done, result in enumerate(pool.map(_decode, files), 1):
-            if time.monotonic() - told > _PROGRESS_SECONDS:
-                told = time.monotonic()
-                say(f"checking the data: {done:,} of {len(files):,} files")
-            yield result
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _decode(file: _File) -> Seen | DataError:
-    try:
-        if file.kind == "image":
-            height, width, _ = load_image(file.path).shape
-            return Seen(height, width)
-        units = load_raw_depth(file.path)
-    except DataError as error:
-        return error
-    height, width = units.shape
-    found = units[units > 0]
-    if not found.size:
-        return Seen(height, width)
-    whole = not np.any(found % 256)
-    return Seen(height, width, int(found.size), int(found.min()), int(found.max()), whole)
-
-
-def _misfits(name: str, frames: Iterable[Frame], seen: Mapping[Path, Seen]) -> Iterator[str]:
-    """Frames whose image and depth do not fit together, or that are too small to be evaluated."""
-    for frame in frames:
+def _misfits(name: str, split: Split, seen: Mapping[Path, Seen], protocol: DepthProtocol) -> Iterator[str]:
+    """Frames whose image and depth do not fit together, or that cannot be evaluated."""
+    for frame in split.frames:
         image, depth = seen.get(frame.image), seen.get(frame.depth)
         if image is None or depth is None:
             continue  # named already
@@ -157,94 +139,127 @@ def _misfits(name: str, frames: Iterable[Frame], seen: Mapping[Path, Seen]) -> I
             )
         elif name != "train":
             try:
-                kb_crop(image.height, image.width)
+                crop_box(image.height, image.width, protocol)
             except DataError as error:
                 yield f"{frame.image}: {error}"
 
 
-def _too_few(name: str, frames: Split) -> Iterator[str]:
-    lacking = len(frames.without_depth)
-    total = lacking + len(frames.frames)
+def _lacks(
+    name: str, split: Split, seen: Mapping[Path, Seen], dataset: Dataset, protocol: DepthProtocol
+) -> Iterator[str]:
+    """Splits that lack too many depth maps, or whose maps hold nothing to learn from or to measure on."""
+    lacking, total = len(split.without_depth), len(split.without_depth) + len(split.frames)
     if lacking > MOST_WITHOUT_DEPTH * total:
         yield (
-            f"{name}: {lacking} of {total} frames have no depth map in data_depth_annotated/train or /val "
-            f"(at most {MOST_WITHOUT_DEPTH:.0%} may lack one): {_listed(frames.without_depth)}"
+            f"{name}: {lacking} of {total} frames have no depth map "
+            f"(at most {MOST_WITHOUT_DEPTH:.0%} may lack one): {listed(split.without_depth)}"
+        )
+    depths = [seen.get(frame.depth) for frame in split.frames]
+    known = [depth for depth in depths if depth is not None]
+    if not known or len(known) < len(depths):
+        return
+    if not any(depth.valid for depth in known):
+        yield f"{name}: none of the {len(known)} depth maps holds any depth (0 means: not measured)"
+    elif dataset.kind == "metric" and all(
+        depth.lowest >= protocol.max_depth or depth.highest <= protocol.min_depth for depth in known if depth.valid
+    ):
+        yield (
+            f"{name}: no depth lies within the {protocol.cap} that is trained and scored on; "
+            f"the least is {min(depth.lowest for depth in known if depth.valid):g} m: is the unit right?"
         )
 
 
-def _all_empty(name: str, split: Split, seen: Mapping[Path, Seen]) -> Iterator[str]:
-    """A split whose depth maps are all empty: nothing could be learned from it, nor measured on it."""
-    depths = [seen.get(frame.depth) for frame in split.frames]
-    if depths and all(depth is not None and not depth.valid for depth in depths):
-        yield f"{name}: none of the {len(depths)} depth maps holds any depth (0 means: not measured)"
+def _whole_metres(
+    data: DataSettings, dataset: Dataset, facts: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[str], list[str]]:
+    """(errors, notes) on splits whose every depth is a whole number of metres."""
+    errors, notes = [], []
+    for name, fact in facts.items():
+        if dataset.kind != "metric" or not fact["whole_metres"]:
+            continue
+        declared = data.labels == "floor_metres" and name in LABELLED
+        text = f"{name}: every depth is a whole number of metres, as if labels had been cut to 8 bits"
+        if declared or fact["distinct_values"][1] < _FEW_VALUES:
+            notes.append(text)
+        else:
+            errors.append(
+                f"{text}: 8-bit metric labels are floor(metres), so that depth is off by half a metre on average; "
+                "use the original 16-bit files, or say data.labels: floor_metres to train on such labels knowingly"
+            )
+    return errors, notes
 
 
-def _complaint(root: Path, problems: Sequence[str], lacking: Sequence[str]) -> str:
-    parts = []
+def _complaint(root: Path, problems: Sequence[str], lacking: Sequence[str]) -> Iterator[str]:
     if problems:
         files = "file" if len(problems) == 1 else "files"
-        parts.append(f"{len(problems)} {files} of the data set {root} cannot be used:")
-        parts += [f"  {problem}" for problem in problems[:_NAMED]]
-        if len(problems) > _NAMED:
-            parts.append(f"  and {len(problems) - _NAMED} more")
-        parts.append("fetch these files again, or take their frames out of the split lists")
+        yield f"{len(problems)} {files} of the data set {root} cannot be used:"
+        yield from (f"  {problem}" for problem in problems[:NAMED])
+        if len(problems) > NAMED:
+            yield f"  and {len(problems) - NAMED} more"
+        yield "fetch these files again, or take their frames out of the split lists"
     if lacking:
-        parts += lacking
-        parts.append(f"complete {root / 'data_depth_annotated'}, or take these frames out of the split lists")
-    return "\n".join(parts)
+        yield from lacking
+        yield f"complete the depth maps below {root}, or take these frames out of the split lists"
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_NAMED])
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
+def _dropped(splits: Mapping[str, Split]) -> list[str]:
+    return [
+        f"{name}: {len(split.without_depth)} of {len(split.without_depth) + len(split.frames)} frames have no depth map "
+        f"and are left out: {listed(split.without_depth)}"
+        for name, split in splits.items()
+        if split.without_depth
+    ]
 
 
-def _dropped(splits: Mapping[str, Split]) -> Iterator[str]:
-    for name, frames in splits.items():
-        lacking = frames.without_depth
-        if lacking:
-            total = len(lacking) + len(frames.frames)
-            yield f"{name}: {len(lacking)} of {total} frames have no depth map and are left out: {_listed(lacking)}"
-
-
-def _suspicions(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _remarks(
+    dataset: Dataset,
+    splits: Mapping[str, Split],
+    seen: Mapping[Path, Seen],
+    facts: Mapping[str, Mapping[str, Any]],
+    kin: Mapping[str, Kinship],
+) -> Iterator[str]:
     for name, fact in facts.items():
-        if fact["whole_metres"]:
-            yield f"{name}: every depth is a whole number of metres, as if labels had been cut to 8 bits"
-        if fact["maps_without_a_valid_pixel"]:
-            yield f"{name}: {fact['maps_without_a_valid_pixel']} depth maps hold no depth at all"
+        empty = fact["maps_without_a_valid_pixel"]
+        if empty:
+            yield f"{name}: {number(empty, 'depth map')} {'holds' if empty == 1 else 'hold'} no depth at all"
+    for name, split in splits.items():
+        copies = duplicates(split, seen)
+        if copies:
+            yield f"{name}: {number(len(copies), 'file')} repeated: {listed(copies)}"
+    for name, found in kin.items():
+        yield from kinship_notes(name, found, dataset.window)
 
 
-def _facts(split: Split, seen: Mapping[Path, Seen]) -> dict[str, Any]:
-    depths = [seen[frame.depth] for frame in split.frames]
+def _facts(dataset: Dataset, split: Split, found: Inspected, kin: Kinship | None) -> dict[str, Any]:
+    """Counts and ranges of the files that could be read."""
+    depths = [found.seen[frame.depth] for frame in split.frames if frame.depth in found.seen]
     measured = [depth for depth in depths if depth.valid]
     pixels = sum(depth.height * depth.width for depth in depths)
-    sizes = Counter(f"{depth.height}x{depth.width}" for depth in depths)
-    return {
+    facts: dict[str, Any] = {
         "frames": len(split.frames),
         "without_depth": list(split.without_depth),
-        "sizes": dict(sorted(sizes.items())),
+        "sizes": _counted(f"{depth.height}x{depth.width}" for depth in depths),
         "depth_metres": [
-            min((depth.lowest for depth in measured), default=0) * METRES_PER_UNIT,
-            max((depth.highest for depth in measured), default=0) * METRES_PER_UNIT,
+            min((depth.lowest for depth in measured), default=0.0),
+            max((depth.highest for depth in measured), default=0.0),
         ],
         "depth_share": sum(depth.valid for depth in depths) / pixels if pixels else 0.0,
         "whole_metres": bool(measured) and all(depth.whole for depth in measured),
         "maps_without_a_valid_pixel": len(depths) - len(measured),
-        "bytes": sum(path.stat().st_size for frame in split.frames for path in (frame.image, frame.depth)),
+        "bytes": sum(found.sizes.get(path, 0) for frame in split.frames for path in (frame.image, frame.depth)),
+        "distinct_values": _spread([depth.distinct for depth in measured]),
+        "bits": _counted(str(depth.bits) for depth in depths if depth.bits is not None),
+        "drives": len(drives(dataset, split)),
     }
+    if kin is not None:
+        facts |= {"neighbours_in_train": kin.neighbours, "drives_in_train": list(kin.shared)}
+    return facts
 
 
-def _overlaps(splits: Mapping[str, Split]) -> dict[str, list[str]]:
-    """Names of frames that are in two splits, by `train and val` etc."""
-    names = {name: {frame.name: None for frame in split.frames} for name, split in splits.items()}
-    shared = {
-        f"{first} and {second}": [name for name in names[first] if name in names[second]]
-        for first, second in combinations(names, 2)
-    }
-    return {pair: both for pair, both in shared.items() if both}
+def _counted(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))
 
 
-def _overlap_note(pair: str, names: Sequence[str]) -> str:
-    frames = "1 frame is" if len(names) == 1 else f"{len(names)} frames are"
-    return f"{frames} in both {pair}: {_listed(names)}"
+def _spread(values: Sequence[int]) -> list[int]:
+    """[median, most] of a map; [0, 0] for none."""
+    return [median_low(values), max(values)] if values else [0, 0]

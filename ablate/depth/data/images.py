@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +17,14 @@ from ablate.errors import DataError
 METRES_PER_UNIT = 1 / 256
 """KITTI's depth PNGs hold metres x 256; 0 means that there is no measurement."""
 
+FLOORED = "8-bit depth became floor(metres): use KITTI's data_depth_annotated files unconverted"
+"""What 8 bits make of KITTI's depth maps: a reader that drops the lower byte of metres x 256 leaves whole metres."""
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _COLOUR_MODES = ("RGB", "RGBA", "L", "P")
+_EIGHT_BITS = (*_COLOUR_MODES, "1", "LA")
+
+Number = TypeVar("Number", np.uint16, np.float32)
 
 
 def load_image(path: Path) -> NDArray[np.uint8]:
@@ -33,30 +40,46 @@ def load_depth(path: Path) -> NDArray[np.float32]:
     return load_raw_depth(path).astype(np.float32) * np.float32(METRES_PER_UNIT)
 
 
-def load_raw_depth(path: Path) -> NDArray[np.uint16]:
-    """The stored values of a 16-bit PNG: HW, metres x 256. Raises DataError if it is damaged or anything else."""
+def load_raw_depth(path: Path, unit: str = "metres x 256", lost: str = FLOORED) -> NDArray[np.uint16]:
+    """The stored values of a 16-bit PNG: HW, metres x 256. Raises DataError if it is damaged or anything else.
+
+    unit, lost: what the values are, and what becomes of them in 8 bits, for the message.
+    """
     image = _decoded(path)
     if image.format != "PNG" or image.mode != "I;16":
-        raise DataError(
-            f"{path}: {_described(image)} instead of a 16-bit single-channel PNG of metres x 256; "
-            "in 8 bits depth becomes floor(metres): use KITTI's data_depth_annotated files unconverted"
-        )
+        raise DataError(f"{path}: {_described(image)} instead of a 16-bit single-channel PNG of {unit}; {lost}")
     return np.asarray(image)
 
 
-def squash_depth(depth_HW: NDArray[np.uint16], size: tuple[int, int]) -> NDArray[np.uint16]:
+def stored_bits(path: Path) -> int | None:
+    """Bits per value that an image file stores, read from its header; None if it is no PNG or JPEG.
+
+    Raises DataError if it cannot be read.
+    """
+    try:
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            return 8 if image.mode in _EIGHT_BITS else 16 if "16" in image.mode else 32
+    except UnidentifiedImageError:
+        return None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # damaged headers, as `_decoded`
+        raise DataError(f"{path}: cannot be decoded: {_reason(error)}") from error
+
+
+def squash_depth(depth_HW: NDArray[Number], size: tuple[int, int]) -> NDArray[Number]:
     """A depth map resized to `size` by the pixel nearest to each new pixel's centre.
 
     OpenCV's INTER_NEAREST takes the pixel nearest to the corner instead, half a pixel off the image that was resized
     around centres: on the road at 40 m that is a bias of some per cent.
     """
     rows, columns = ((2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, depth_HW.shape, strict=True))
-    squashed: NDArray[np.uint16] = depth_HW[rows[:, None], columns]
+    squashed: NDArray[Number] = depth_HW[rows[:, None], columns]
     return squashed
 
 
 def _described(image: Image.Image) -> str:
-    bits = "16 bits" if "16" in image.mode else "8 bits or fewer" if image.mode in (*_COLOUR_MODES, "1", "LA") else "?"
+    bits = "16 bits" if "16" in image.mode else "8 bits or fewer" if image.mode in _EIGHT_BITS else "?"
     channels = len(image.getbands())
     return f"a {image.format} of {bits} with {channels} channel{'s' if channels > 1 else ''} (Pillow mode {image.mode})"
 

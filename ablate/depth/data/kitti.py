@@ -1,27 +1,45 @@
-"""Frames of a data set in KITTI's official layout, named by split lists:
+"""Frames of a data set in KITTI's official layout, named by split lists in monodepth2's format or BTS's:
 
 root/raw/<date>/<drive>/image_0{2,3}/data/<frame:010d>.png                                   (or .jpg)
 root/data_depth_annotated/{train,val}/<drive>/proj_depth/groundtruth/image_0{2,3}/<frame:010d>.png
 root/[split/]{train,val,test}_files.txt                                     date/drive frame l|r
+root/[split/]eigen_{train,val,test}_files_with_gt.txt
+    date/drive/image_02/data/0000000069.png drive/proj_depth/groundtruth/image_02/0000000069.png 721.5377
+
+A frame has the same name in both formats, so that the same frames are the same run. `None` in place of a depth map
+says that there is none. The focal length is not used.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ablate.depth.data.base import (
+    SPLITS,
+    Dataset,
+    Frame,
+    Split,
+    SplitName,
+    folder_names,
+    gathered,
+    list_lines,
+    no_repeats,
+)
 from ablate.depth.data.images import load_depth, load_image, load_raw_depth
 from ablate.errors import DataError
 
 __all__ = [
+    "KITTI",
     "SPLITS",
     "Frame",
+    "Kitti",
     "Split",
     "list_digest",
     "list_files",
@@ -31,35 +49,18 @@ __all__ = [
     "read_split",
 ]
 
-SplitName = Literal["train", "val", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-
 _CAMERAS = {"l": "image_02", "r": "image_03"}
+_SIDES = {camera: side for side, camera in _CAMERAS.items()}
 _EXAMPLE = "2011_09_26/2011_09_26_drive_0001_sync 5 l"
+
 # Names hold no dot and no slash, so that a list can name nothing outside the data set.
-_LINE = re.compile(r"([A-Za-z0-9_-]+)/([A-Za-z0-9_-]+)\s+([0-9]{1,10})\s+([lr])", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One image and its depth map; `name` is the line of the split list, `date/drive frame l|r`."""
-
-    name: str
-    image: Path
-    depth: Path
-
-
-@dataclass(frozen=True)
-class Split:
-    """The frames of one list, in its order.
-
-    `without_depth` names those that have no depth map; `without_image` holds the image files that are expected and
-    do not exist, whether or not the frame has depth.
-    """
-
-    frames: tuple[Frame, ...]
-    without_depth: tuple[str, ...] = ()
-    without_image: tuple[Path, ...] = ()
+_NAME = r"[A-Za-z0-9_-]+"
+_LINE = re.compile(rf"({_NAME})/({_NAME})\s+([0-9]{{1,10}})\s+([lr])", re.ASCII)
+_BTS_LINE = re.compile(
+    rf"({_NAME})/({_NAME})/(image_0[23])/data/([0-9]{{10}})\.(?:png|jpg)\s+"
+    r"(?:None|(\2/proj_depth/groundtruth/\3/\4\.png))(?:\s+[0-9]{1,6}(?:\.[0-9]{1,9})?)?",
+    re.ASCII,
+)
 
 
 class _Entry(NamedTuple):
@@ -67,100 +68,87 @@ class _Entry(NamedTuple):
     drive: str
     frame: int
     side: str
+    has_depth: bool = True
+    """False where a list in BTS's format says None."""
 
     @property
     def name(self) -> str:
         return f"{self.date}/{self.drive} {self.frame} {self.side}"
 
 
+class Kitti(Dataset):
+    """KITTI's raw frames with the depth maps of its depth benchmark: 16-bit PNGs of metres x 256."""
+
+    name: ClassVar[str] = "kitti"
+    protocol: ClassVar[str] = "kitti"
+    lists: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        name: (f"{name}_files.txt", f"eigen_{name}_files_with_gt.txt") for name in SPLITS
+    }
+    example: ClassVar[str] = _EXAMPLE
+    sample: ClassVar[str] = "ablate data sample {root}"
+
+    def read_split(self, root: Path, split: Path | None, which: SplitName) -> Split:
+        """See `Dataset.read_split`; a malformed or repeated line is named with its number."""
+        files = self.list_files(root, split)
+        if which not in files:
+            return Split(())
+        find = _Finder(root)
+        return gathered(
+            (entry.name, find.image(entry), find.depth(entry) if entry.has_depth else None)
+            for entry in _entries(files[which])
+        )
+
+    def load_depth(self, path: Path) -> NDArray[np.float32]:
+        return load_depth(path)
+
+    def names_of(self, path: Path) -> tuple[str, ...]:
+        return tuple(entry.name for entry in _entries(path))
+
+    def drive_of(self, name: str) -> str | None:
+        return name.partition(" ")[0].rpartition("/")[2]
+
+    def place_of(self, name: str) -> tuple[str, int] | None:
+        drive, frame, side = name.split(" ")
+        return f"{drive} {side}", int(frame)
+
+
+KITTI = Kitti()
+
+
 def list_files(root: Path, split: Path | None) -> dict[str, Path]:
-    """The list files that exist, by split name.
-
-    split: their folder, relative to root or absolute; root itself if None. Raises DataError, naming the path and the
-    remedy, if the train or the val list is absent. Only the test list may be.
-    """
-    folder = root / split if split is not None else root
-    files = {name: folder / f"{name}_files.txt" for name in SPLITS}
-    found: dict[str, Path] = {name: path for name, path in files.items() if path.is_file()}
-    for name in ("train", "val"):
-        if name not in found:
-            raise DataError(f"{files[name]}: no such file; {_remedy(root, folder)}")
-    return found
-
-
-def _remedy(root: Path, folder: Path) -> str:
-    if not root.is_dir():
-        return f"set data.root to a data set (there is no folder {root}), or make one with `ablate data sample {root}`"
-    return (
-        f"set data.split to the folder (now {folder}) that holds train_files.txt and val_files.txt, "
-        f"with lines such as `{_EXAMPLE}`"
-    )
+    """See `Dataset.list_files`."""
+    return KITTI.list_files(root, split)
 
 
 def read_split(root: Path, split: Path | None, which: SplitName) -> Split:
-    """The frames of one list, without opening any image. An absent test list gives an empty split.
-
-    Raises DataError as `list_files`; also for a line that is malformed or repeated (with file and line number) and
-    for an empty list.
-    """
-    files = list_files(root, split)
-    if which not in files:
-        return Split(())
-    find = _Finder(root)
-    frames: list[Frame] = []
-    without_depth: list[str] = []
-    without_image: list[Path] = []
-    for entry in _entries(files[which]):
-        image, exists = find.image(entry)
-        depth = find.depth(entry)
-        if not exists:
-            without_image.append(image)
-        if depth is None:
-            without_depth.append(entry.name)
-        else:
-            frames.append(Frame(entry.name, image, depth))
-    return Split(tuple(frames), tuple(without_depth), tuple(without_image))
+    """See `Dataset.read_split`."""
+    return KITTI.read_split(root, split, which)
 
 
 def list_digest(path: Path) -> str:
-    """SHA-256 of the frames that a list names, in order, whatever its line ends and spaces. Raises DataError."""
-    status = path.stat()
-    return _digest_of_version(path, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _digest_of_version(path: Path, size: int, mtime_ns: int) -> str:
-    """Read once per process: the cells of a study share their lists."""
-    return hashlib.sha256("".join(f"{entry.name}\n" for entry in _entries(path)).encode()).hexdigest()
+    """See `Dataset.list_digest`."""
+    return KITTI.list_digest(path)
 
 
 def _entries(path: Path) -> list[_Entry]:
     """The lines of a list. Raises DataError."""
-    lines: dict[_Entry, int] = {}
-    for number, text in _lines(path):
-        match = _LINE.fullmatch(text)
-        if not match:
-            shown = text if len(text) <= 80 else text[:77] + "..."
-            raise DataError(f"{path}:{number}: {shown!r} is not `date/drive frame l|r`, such as `{_EXAMPLE}`")
-        entry = _Entry(match[1], match[2], int(match[3]), match[4])
-        if entry in lines:
-            raise DataError(
-                f"{path}:{number}: {entry.name} is already on line {lines[entry]}; delete one of the two lines"
-            )
-        lines[entry] = number
-    if not lines:
-        raise DataError(f"{path}: names no frame; expected lines such as `{_EXAMPLE}`")
-    return list(lines)
+    found = [(number, _entry(path, number, text)) for number, text in list_lines(path)]
+    no_repeats(path, ((number, entry.name) for number, entry in found), _EXAMPLE)
+    return [entry for _, entry in found]
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as text: {error}") from error
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield number, line.strip()
+def _entry(path: Path, number: int, text: str) -> _Entry:
+    match = _LINE.fullmatch(text)
+    if match:
+        return _Entry(match[1], match[2], int(match[3]), match[4])
+    match = _BTS_LINE.fullmatch(text)
+    if match:
+        return _Entry(match[1], match[2], int(match[4]), _SIDES[match[3]], match[5] is not None)
+    shown = text if len(text) <= 80 else text[:77] + "..."
+    raise DataError(
+        f"{path}:{number}: {shown!r} is not `date/drive frame l|r`, such as `{_EXAMPLE}`, nor a line in BTS's format, "
+        "`date/drive/image_02/data/0000000005.png drive/proj_depth/groundtruth/image_02/0000000005.png focal`"
+    )
 
 
 class _Finder:
@@ -169,12 +157,12 @@ class _Finder:
     def __init__(self, root: Path) -> None:
         self._raw = root / "raw"
         self._annotated = [root / "data_depth_annotated" / part for part in ("train", "val")]
-        self._names = cache(_names)
+        self._images = cache(self._image_folder)
+        self._depths = cache(self._depth_folders)
 
     def image(self, entry: _Entry) -> tuple[Path, bool]:
         """The image file of a frame, and whether it exists."""
-        folder = self._raw / entry.date / entry.drive / _CAMERAS[entry.side] / "data"
-        names = self._names(folder)
+        folder, names = self._images(entry.date, entry.drive, entry.side)
         candidates = [f"{entry.frame:010d}{suffix}" for suffix in (".png", ".jpg")]
         for name in candidates:
             if name in names:
@@ -183,18 +171,15 @@ class _Finder:
 
     def depth(self, entry: _Entry) -> Path | None:
         name = f"{entry.frame:010d}.png"
-        for part in self._annotated:
-            folder = part / entry.drive / "proj_depth" / "groundtruth" / _CAMERAS[entry.side]
-            if name in self._names(folder):
+        for folder, names in self._depths(entry.drive, entry.side):
+            if name in names:
                 return folder / name
         return None
 
+    def _image_folder(self, date: str, drive: str, side: str) -> tuple[Path, frozenset[str]]:
+        folder = self._raw / date / drive / _CAMERAS[side] / "data"
+        return folder, folder_names(folder)
 
-def _names(folder: Path) -> frozenset[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return frozenset(entry.name for entry in entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return frozenset()
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+    def _depth_folders(self, drive: str, side: str) -> list[tuple[Path, frozenset[str]]]:
+        folders = [part / drive / "proj_depth" / "groundtruth" / _CAMERAS[side] for part in self._annotated]
+        return [(folder, folder_names(folder)) for folder in folders]

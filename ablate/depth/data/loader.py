@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ablate.depth.data.images import METRES_PER_UNIT, squash_depth
-from ablate.depth.data.kitti import Frame, load_image, load_raw_depth
+from ablate.depth.data.base import Frame, Reader
+from ablate.depth.data.images import squash_depth
+from ablate.depth.data.kitti import KITTI
 from ablate.errors import DataError, TrainingError
 
 WORKER_TIMEOUT = 120.0
@@ -56,15 +57,15 @@ def to_network(image_uint8: Tensor) -> Tensor:
 class TrainingData(Dataset[tuple[Tensor, Tensor]]):
     """Training frames keyed by (index, flip): image 3HW float32 in [-1, 1] and depth 1HW float32 in metres.
 
-    The first frames that fit into `cache_mb` MiB are kept resized in memory (8-bit pixels and the PNG's own 16-bit
-    depth) once they were read. Loader processes fork with what is cached then and keep what they add to themselves.
+    The first frames that fit into `cache_mb` MiB are kept resized in memory (8-bit pixels and 32-bit depth) once they
+    were read. Loader processes fork with what is cached then and keep what they add to themselves.
     Raises DataError, naming the file, if one cannot be decoded or if image and depth differ in size.
     """
 
-    def __init__(self, frames: Sequence[Frame], size: tuple[int, int], cache_mb: int) -> None:
-        self.frames, self.size = tuple(frames), size
-        self._cache: dict[int, tuple[Tensor, NDArray[np.uint16]]] = {}
-        bytes_per_frame = size[0] * size[1] * (3 + 2)
+    def __init__(self, frames: Sequence[Frame], size: tuple[int, int], cache_mb: int, reader: Reader = KITTI) -> None:
+        self.frames, self.size, self._reader = tuple(frames), size, reader
+        self._cache: dict[int, tuple[Tensor, NDArray[np.float32]]] = {}
+        bytes_per_frame = size[0] * size[1] * (3 + 4)
         self._cached_frames = cache_mb * 2**20 // bytes_per_frame
 
     def __len__(self) -> int:
@@ -72,18 +73,18 @@ class TrainingData(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, key: tuple[int, bool]) -> tuple[Tensor, Tensor]:
         index, flip = key
-        pixels, units = self._resized(index)
+        pixels, metres = self._resized(index)
         image = to_network(pixels)
-        depth = torch.from_numpy(units.astype(np.float32))[None] * METRES_PER_UNIT
+        depth = torch.from_numpy(metres)[None]
         if flip:
             image, depth = image.flip(-1), depth.flip(-1)
         return image, depth
 
-    def _resized(self, index: int) -> tuple[Tensor, NDArray[np.uint16]]:
+    def _resized(self, index: int) -> tuple[Tensor, NDArray[np.float32]]:
         if index in self._cache:
             return self._cache[index]
         frame = self.frames[index]
-        image, depth = load_image(frame.image), load_raw_depth(frame.depth)
+        image, depth = self._reader.load_image(frame.image), self._reader.load_depth(frame.depth)
         if image.shape[:2] != depth.shape:
             raise DataError(f"{frame.image} is {image.shape[:2]}, but {frame.depth} is {depth.shape} (height, width)")
         resized = squash_image(image, self.size), squash_depth(depth, self.size)

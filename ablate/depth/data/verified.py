@@ -12,20 +12,26 @@ from typing import Any
 
 from ablate.runs.files import write_atomic
 
-_VERSION = 1
+_VERSION = 2
 """Raised when a file that passed may no longer pass."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What decoding a file showed. The last four are for depth maps, in stored units (metres x 256)."""
+    """What decoding a file showed."""
 
     height: int
     width: int
+    digest: str
+    """A hash of the file's bytes: equal for copies."""
+    distinct: int
+    """Different depths; of an image, 1 if it is of one colour, else 2."""
+    bits: int | None = None
+    """Bits per stored value of a depth map."""
     valid: int = 0
-    """Pixels with depth."""
-    lowest: int = 0
-    highest: int = 0
+    """Pixels with depth; from here on, for depth maps in metres."""
+    lowest: float = 0.0
+    highest: float = 0.0
     whole: bool = False
     """All depths are whole metres, as labels are that went through 8 bits."""
 

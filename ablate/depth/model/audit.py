@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TypeVar
 
 from torch import nn
 
+from ablate.depth.model.dpt import DPT
+from ablate.depth.model.specs import NetworkSpec
 from ablate.task import Part
 
 T = TypeVar("T")
 
+LAST_NORM = r"pretrained\.model\.norm\."
+"""Used where tapped tokens pass it (`NetworkSpec.tap_norm`), and else carried along as the classifier is."""
+
 PARTS = (
     # unused: carried along because the published checkpoints have them
-    ("unused", r"pretrained\.model\.(head|norm)\.|scratch\.refinenet4\.resConfUnit1\."),
+    ("unused", r"pretrained\.model\.head\.|scratch\.refinenet4\.resConfUnit1\."),
     ("backbone", r"pretrained\.model\.patch_embed\.backbone\."),
-    ("embedding", r"pretrained\.model\.(patch_embed\.proj\.|cls_token|pos_embed)"),
+    ("embedding", r"pretrained\.model\.(patch_embed\.proj\.|cls_token|reg_token|pos_embed)"),
     ("attention", r"pretrained\.model\.blocks\.\d+\.attn\."),
     ("mlp", r"pretrained\.model\.blocks\.\d+\.mlp\."),
-    ("norms", r"pretrained\.model\.blocks\.\d+\.norm"),
+    # with the layer scales, which timm's ViT names ls1.gamma and its DINOv3 gamma_1
+    ("norms", r"pretrained\.model\.(norm\.|blocks\.\d+\.(norm|ls\d|gamma_))"),
     ("reassemble", r"pretrained\.act_postprocess"),
     ("decoder", r"scratch\.(layer|refinenet)"),
     ("head", r"scratch\.output_conv\."),
@@ -32,15 +38,29 @@ def count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def parts(model: nn.Module) -> tuple[Part, ...]:
-    """The parts of a DPT, whose parameters add up to `count`, followed by its shared modules, if any."""
+def parts(model: DPT, filled: Collection[str] | None = None) -> tuple[Part, ...]:
+    """The parts of a DPT, whose parameters add up to `count`, followed by its shared modules, if any.
+
+    `filled`: the names of the tensors that come from a file of weights; None if there is no such file.
+    """
     totals = dict.fromkeys((name for name, _ in PARTS), 0)
+    given = dict(totals)
     for key, parameter in model.named_parameters():
-        totals[_part_of(key)] += parameter.numel()
-    return tuple(Part(name, total) for name, total in totals.items() if total) + shared(model)
+        part = part_of(key, model.spec)
+        totals[part] += parameter.numel()
+        given[part] += parameter.numel() if filled is not None and key in filled else 0
+    found = [
+        Part(name, total, pretrained=None if filled is None else given[name] / total)
+        for name, total in totals.items()
+        if total
+    ]
+    return (*found, *shared(model))
 
 
-def _part_of(key: str) -> str:
+def part_of(key: str, spec: NetworkSpec) -> str:
+    """The part that a tensor of `state_dict` belongs to, by its name. Raises ValueError if it belongs to none."""
+    if re.match(LAST_NORM, key) and not spec.tap_norm:
+        return "unused"
     for name, pattern in PARTS:
         if re.match(pattern, key):
             return name

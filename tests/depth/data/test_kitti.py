@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ablate.depth.config import DataSettings
 from ablate.depth.data.kitti import list_files, load_depth, load_image, read_split
+from ablate.depth.data.splits import read_splits
 from ablate.errors import DataError
 
 DRIVE = "2011_09_26/2011_09_26_drive_0001_sync"
@@ -75,8 +77,11 @@ def test_only_the_test_list_may_be_absent(kitti, tmp_path: Path) -> None:
     root = kitti(train=1, val=1)
     assert read_split(root, None, "test").frames == ()
     (root / "val_files.txt").unlink()
-    with pytest.raises(DataError, match=r"val_files\.txt: no such file"):
-        read_split(root, None, "train")
+    with pytest.raises(DataError, match=r"val_files\.txt: no such file.*data\.holdout: drives"):
+        read_splits(DataSettings(root=root))
+    (root / "train_files.txt").unlink()
+    with pytest.raises(DataError, match=r"train_files\.txt: no such file; set data\.split"):
+        list_files(root, None)
     with pytest.raises(DataError, match="ablate data sample"):
         list_files(tmp_path / "nowhere", None)
 

@@ -12,9 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from ablate.depth.config import DataSettings
 from ablate.depth.data import loader
-from ablate.depth.data.kitti import Frame, load_depth, load_image, read_split
+from ablate.depth.data.kitti import Frame, Kitti, load_depth, load_image, read_split
 from ablate.depth.data.loader import Batch, TrainingData, batches, squash_image
+from ablate.depth.data.splits import reader
 from ablate.errors import DataError, TrainingError
 
 SIZE = (96, 320)
@@ -93,9 +95,27 @@ def test_the_cache_changes_nothing_and_keeps_its_limit(street: Path, cache_mb: i
 
 def test_a_cached_image_is_not_read_again(street: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = TrainingData(read_split(street, None, "train").frames, SIZE, 64)
-    first = data[0, True][0]
-    monkeypatch.setattr(loader, "load_image", None)
-    assert torch.equal(data[0, True][0], first)
+    first = data[0, True]
+    monkeypatch.setattr(Kitti, "load_image", None)
+    monkeypatch.setattr(Kitti, "load_depth", None)
+    assert all(torch.equal(again, once) for again, once in zip(data[0, True], first, strict=True))
+
+
+def test_whole_metres_are_the_true_depth_rounded_down(street: Path) -> None:
+    """As the log's 8-bit reader gave them: half a metre too near on average, and none below one metre."""
+    frames = read_split(street, None, "train").frames
+    true = TrainingData(frames, SIZE, 0)[0, False][1]
+    read = TrainingData(frames, SIZE, 0, reader(DataSettings(root=street, labels="floor_metres"), "train"))
+    floored = read[0, False][1]
+    assert torch.equal(floored, true.floor())
+    assert 0.4 < float((true - floored)[true > 1].mean()) < 0.6
+
+
+@pytest.mark.parametrize("split, floored", [("train", True), ("val", True), ("test", False)])
+def test_the_test_split_is_scored_on_the_true_depth(street: Path, split: str, floored: bool) -> None:
+    data = DataSettings(root=street, labels="floor_metres")
+    depth = reader(data, split).load_depth(read_split(street, None, split).frames[0].depth)
+    assert bool(np.all(depth % 1 == 0)) is floored
 
 
 @pytest.mark.parametrize("first_step", [0, 1, 2, 3, 9])

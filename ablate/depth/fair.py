@@ -1,0 +1,84 @@
+"""Settings under which an evaluation would not say what it seems to say. No torch here.
+
+The tensors of a relative DPT are those of a metric one: only the published file names and digests tell them apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablate.depth.model import source
+from ablate.depth.protocol import check_mask, protocol_of
+from ablate.errors import RecordError, UsageError
+from ablate.runs.directory import read_config
+from ablate.runs.paths import RunPaths
+from ablate.task import Conflict
+
+if TYPE_CHECKING:
+    from ablate.depth.config import DepthConfig
+
+RELATIVE_SHA256 = ("501f0c75", "d889a10e", "2f21e586", "f6b98070")
+"""How the digests of the published relative weights start: DPT-Hybrid in both layouts, DPT-Large, MiDaS v2.1."""
+
+_RELATIVE = re.compile(r"midas|depth[-_]?anything", re.IGNORECASE)
+_METRIC = re.compile(r"metric|kitti|nyu", re.IGNORECASE)
+
+
+def known_relative(weights: Path, sha256: str = "") -> bool:
+    """Whether weights are of the MiDaS kind: a file by its digest, or else by its name (without folders); a run if it
+    was evaluated as such.
+    """
+    if sha256.startswith(RELATIVE_SHA256):
+        return True
+    if source.is_run(weights):
+        return _of_relative_run(weights)
+    if len(weights.parts) == 1 and weights.suffix not in source.SUFFIXES:
+        return False  # a run by its name; where it is, is not known yet
+    return bool(_RELATIVE.search(weights.name)) and not _METRIC.search(weights.name)
+
+
+def _of_relative_run(run: Path) -> bool:
+    try:
+        model = read_config(RunPaths(run)).config.get("model", {})
+    except RecordError:
+        return False  # whoever reads its weights says more
+    return isinstance(model, Mapping) and model.get("output") == "relative"
+
+
+def conflicts(config: DepthConfig, sha256: str = "") -> Iterator[Conflict]:
+    """A mask that the data set's protocol does not have, and inverse depth that would be read as metres.
+
+    sha256: the digest of the weights, if it is known.
+    """
+    try:
+        check_mask(config.eval.mask, protocol_of(config.data.name))
+    except UsageError as error:
+        yield Conflict("eval.mask", config.eval.mask, str(error), ("data.name",))
+    model, trained = config.model, config.train.epochs > 0
+    if model.output == "relative" and trained:
+        yield Conflict(
+            "model.output",
+            model.output,
+            "relative weights are evaluated as they are, and training makes them metric; "
+            "set train.epochs: 0, or leave model.output out",
+            ("train.epochs",),
+        )
+    elif model.output == "relative" and config.eval.align == "none":
+        yield Conflict(
+            "eval.align",
+            config.eval.align,
+            "the network's inverse depth has no unit and is never read as metres; "
+            "set eval.align: scale_shift (least squares in inverse depth, as MiDaS is evaluated), or median",
+            ("model.output",),
+        )
+    elif model.output == "metric" and not trained and model.weights and known_relative(model.weights, sha256):
+        yield Conflict(
+            "model.output",
+            model.output,
+            f"{model.weights.name} is known to predict inverse depth without a unit, and nothing trains it here; "
+            "set model.output: relative and eval.align: scale_shift, or rename the file if it does predict metres",
+            ("model.weights", "train.epochs"),
+        )

@@ -1,0 +1,153 @@
+"""How a network is trained: groups of the optimiser, precision, accumulation, clipping, averaging of weights.
+
+A batch is trained in pieces ("micro-batches") whose gradients add up to that of the whole batch: losses are means
+over images of per-image losses, so how many pieces there are changes nothing but rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ablate.depth.model import audit
+from ablate.depth.model.dpt import DPT
+from ablate.depth.train_settings import TrainSettings
+
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+MicroLoss = Callable[[slice], Tensor]
+"""The loss of some images of a batch, as their share of the mean over all its images."""
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What one optimiser step did: the loss over the batch, the norm of its gradient, the learning rate."""
+
+    loss: float
+    norm: float
+    lr: float
+
+
+class Recipe:
+    """Steps a model by the settings of `train`. Its state is the optimiser's, the scaler's and the average's.
+
+    total_steps: optimiser steps of the stage, which a schedule spans.
+    """
+
+    def __init__(self, model: DPT, settings: TrainSettings, device: torch.device, total_steps: int) -> None:
+        self.model = model
+        self.settings = settings
+        self.total_steps = max(1, total_steps)
+        self.lr_factor = 1.0
+        self._device = device
+        self._schedule = settings.schedule.build()
+        self.optimizer = _optimizer(model, settings)
+        self._base = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Half precision where torch deems it safe, if `train.precision` asks for it."""
+        half = HALF.get(self.settings.precision)
+        return torch.autocast(self._device.type, dtype=half or torch.bfloat16, enabled=half is not None)
+
+    def step(self, images: int, micro_batch: int, loss_of: MicroLoss, done: int) -> Stepped:
+        """One optimiser step over a batch of `images`, in pieces of `micro_batch`, after `done` steps of the stage.
+
+        The weights stay as they are if the loss or its gradient is not finite; the caller decides what that means.
+        With fp16 such a step is left out, as the scaler must be, and its norm is given as 0.
+        """
+        lr = self._set_lr(done)
+        self.optimizer.zero_grad(set_to_none=True)
+        value = 0.0
+        for start in range(0, images, micro_batch):
+            loss = loss_of(slice(start, min(start + micro_batch, images)))
+            value += float(loss.detach())
+            if not math.isfinite(value):
+                return Stepped(value, math.nan, lr)
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        norm = self._norm()
+        if not math.isfinite(norm):
+            if self.scaler.is_enabled():
+                self.scaler.step(self.optimizer)  # notices it, and leaves the weights alone
+                self.scaler.update()
+                return Stepped(value, 0.0, lr)
+            return Stepped(value, norm, lr)
+        self._clip()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return Stepped(value, norm, lr)
+
+    def gradient_norms(self) -> dict[str, float]:
+        """By part of the network, of the last step."""
+        squares: dict[str, float] = {}
+        for key, parameter in self.model.named_parameters():
+            if parameter.grad is not None:
+                part = audit.part_of(key, self.model.spec)
+                squares[part] = squares.get(part, 0.0) + float(parameter.grad.double().square().sum())
+        return {part: math.sqrt(total) for part, total in squares.items()}
+
+    def _set_lr(self, done: int) -> float:
+        factor = self.lr_factor * self._schedule.factor(min(done, self.total_steps - 1), self.total_steps)
+        for group, base in zip(self.optimizer.param_groups, self._base, strict=True):
+            group["lr"] = base * factor
+        return self._base[0] * factor
+
+    def _norm(self) -> float:
+        return float(nn.utils.get_total_norm(list(self._gradients())))
+
+    def _gradients(self) -> Iterator[Tensor]:
+        return (parameter.grad for parameter in self.model.parameters() if parameter.grad is not None)
+
+    def _clip(self) -> None:
+        if self.settings.clip_value is not None:
+            nn.utils.clip_grad_value_(self.model.parameters(), self.settings.clip_value)
+        if self.settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+
+
+def _optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """Two groups, encoder and decoder, if they learn at different rates; else one, in the order of the model."""
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    named = [(key, parameter) for key, parameter in model.named_parameters() if parameter.requires_grad]
+    encoder = [parameter for key, parameter in named if _is_encoder(key)]
+    decoder = [parameter for key, parameter in named if not _is_encoder(key)]
+    groups: list[dict[str, Any]] = [{"params": [parameter for _, parameter in named], "lr": settings.lr}]
+    if settings.decoder_lr is not None:
+        groups = [{"params": encoder, "lr": settings.lr}, {"params": decoder, "lr": settings.decoder_lr}]
+    return kind(groups, lr=settings.lr, weight_decay=settings.weight_decay or 0.0, fused=True)
+
+
+def _is_encoder(key: str) -> bool:
+    """Whether a parameter is one of those that a pretrained ViT brings; the reassembly starts with the decoder."""
+    return key.startswith("pretrained.model.")
+
+
+class Average:
+    """An exponential moving average of a model's weights (Polyak), kept beside it and used for evaluation.
+
+    decay: share that the old average keeps per step; in the first steps less, so that the start is forgotten.
+    """
+
+    def __init__(self, model: DPT, decay: float) -> None:
+        self._model, self._decay = model, decay
+        self.model = copy.deepcopy(model)
+        self.model.requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, done: int) -> None:
+        """After the step that makes it `done` steps of the run: min(decay, (1 + done) / (10 + done))."""
+        decay = min(self._decay, (1 + done) / (10 + done))
+        theirs: Mapping[str, Tensor] = self._model.state_dict()
+        for key, mine in self.model.state_dict().items():
+            if mine.is_floating_point():
+                mine.lerp_(theirs[key].to(mine.dtype), 1 - decay)
+            else:
+                mine.copy_(theirs[key])

@@ -1,0 +1,1 @@
+"""Runs that were not trained here: rows of progress logs, and wandb's offline files."""
