@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablate.depth import attention
 from ablate.depth.model import source
 from ablate.depth.protocol import check_mask, protocol_of
 from ablate.errors import RecordError, UsageError
@@ -82,3 +83,18 @@ def conflicts(config: DepthConfig, sha256: str = "") -> Iterator[Conflict]:
             "set model.output: relative and eval.align: scale_shift, or rename the file if it does predict metres",
             ("model.weights", "train.epochs"),
         )
+
+
+def marks(config: DepthConfig) -> tuple[str, ...]:
+    """What every table that shows such a run must say: it repeats a mistake of the progress log on purpose."""
+    found = []
+    if attention.as_logged(config.model.attention):
+        found.append(
+            f"as logged: {config.model.attention} repeats the package of the progress log, mistakes and all, and is "
+            "exempt from the tests that every attention must pass"
+        )
+    if config.model.share_attention:
+        found.append("as logged: one attention module is shared by all blocks that use it")
+    if config.data.labels == "floor_metres":
+        found.append("as logged: trained and validated on depth rounded down to whole metres")
+    return tuple(found)

@@ -55,7 +55,7 @@ def trainable(truth: Tensor, protocol: DepthProtocol = KITTI) -> Tensor:
 
 def disparity(truth_B1HW: Tensor, valid_B1HW: Tensor) -> Tensor:
     """Metres -> 1/m where valid, 0 elsewhere."""
-    return torch.where(valid_B1HW, 1 / torch.where(valid_B1HW, truth_B1HW, 1.0), 0.0)
+    return torch.where(valid_B1HW, 1 / truth_B1HW, 0.0)
 
 
 def count_images(valid_B1HW: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from ablate.depth.data.loader import Batch, TrainingData, batches
 from ablate.depth.data.order import epoch_order, flipped
 from ablate.depth.data.splits import LABELLED, read_splits, reader
 from ablate.depth.evaluation import Conditions, evaluate
+from ablate.depth.fair import marks
 from ablate.depth.losses import Loss, count_images, disparity, trainable
 from ablate.depth.model import audit, specs
 from ablate.depth.model.dpt import DPT, build, inverse_to_depth
@@ -64,7 +65,8 @@ class DepthSession:
             "shared_modules": [[part.name, *part.shared] for part in audit.shared(self._model)],
             "parts": [vars(part) for part in audit.parts(self._model, loaded.filled if loaded else None)],
             "weights": loaded.facts() if loaded else None,
-            "notes": loaded.lines() if loaded else [],
+            "notes": [*marks(config), *(loaded.lines() if loaded else [])],
+            "marks": list(marks(config)),
             "images": {name: len(frames) for name, frames in self._frames.items()},
             "versions": {"torch": torch.__version__, "timm": timm.__version__, "numpy": np.__version__},
         }

@@ -74,7 +74,8 @@ class DepthTask:
         weights = config.model.weights
         filled = survey(model, weights, config.model).filled if weights else None
         images, notes = _images(config)
-        return Description(audit.count(model), audit.parts(model, filled), images, (*_upright(config), *notes))
+        said = (*fair.marks(config), *_upright(config), *notes)
+        return Description(audit.count(model), audit.parts(model, filled), images, said)
 
     def open(self, config: RunSettings, placement: Placement) -> Session:
         from ablate.depth.session import DepthSession

@@ -131,6 +131,7 @@ def _rows(
     for row in results.kept_evaluations(list(kept)):
         kept[row.run_id].append(row)
     changed = results.changed(list(kept))
+    marks = results.marks_of(list(kept))
     data = short_prints(results.data_of(list(kept)))
     summaries = []
     for run in runs:
@@ -141,7 +142,7 @@ def _rows(
             selected = best_epoch(rows, select, metrics)
         cell = cells.get(run.run_id)
         said = tuple(cell.notes) if cell else ()
-        notes = (*said, *_verified(run), *changed.get(run.run_id, ()))
+        notes = (*said, *marks.get(run.run_id, ()), *_verified(run), *changed.get(run.run_id, ()))
         summaries.append(replace(_row(run, cell, rows, selected), notes=notes, data=data.get(run.run_id)))
     return tuple(summaries)
 
@@ -194,5 +195,14 @@ def _scores(checkpoint: Checkpoint, rows: Sequence[EvaluationRow], epoch: int | 
 
 
 def _score(checkpoint: Checkpoint, row: EvaluationRow) -> Score:
-    counts = (row.loss, row.images, row.skipped)
-    return Score(checkpoint, row.epoch, row.split, row.resolution, row.metrics, *counts, row.protocol)
+    return Score(
+        checkpoint=checkpoint,
+        epoch=row.epoch,
+        split=row.split,
+        resolution=row.resolution,
+        metrics=row.metrics,
+        loss=row.loss,
+        images=row.images,
+        skipped=row.skipped,
+        protocol=row.protocol,
+    )

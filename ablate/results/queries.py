@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,6 +176,23 @@ class Queries:
         )
         return {run_id: (fingerprint, contents) for run_id, fingerprint, contents in rows if fingerprint}
 
+    def marks_of(self, run_ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """What a reader of the numbers must know of how they came about, one sentence each.
+
+        Rollbacks, rungs of the memory ladder, and what the task marks a run with (`facts["marks"]`).
+        """
+        rows = self._fetch(
+            """SELECT s.run_id, e.name, CAST(e.body AS VARCHAR)
+            FROM base.events e JOIN base.shown s USING (source)
+            WHERE e.name IN ('opened', 'rollback', 'ladder') AND s.run_id IN (SELECT unnest(?::VARCHAR[]))
+            ORDER BY s.run_id, e.attempt, e.seq""",
+            [list(run_ids)],
+        )
+        found: dict[str, dict[str, None]] = {}
+        for run_id, name, body in rows:
+            found.setdefault(run_id, {}).update(dict.fromkeys(_marks(name, json.loads(body))))
+        return {run_id: tuple(sentences) for run_id, sentences in found.items()}
+
     def problems(self) -> tuple[str, ...]:
         """What could not be read when the runs were last taken in."""
         rows = self._fetch("SELECT problem FROM base.sources WHERE present AND problem IS NOT NULL ORDER BY 1", [])
@@ -206,3 +223,14 @@ def _parsed(row: tuple[Any, ...], *places: int) -> list[Any]:
 
 def fetch_from(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object]) -> Answer:
     return connection.execute(sql, list(parameters)).fetchall()
+
+
+def _marks(name: str, body: Mapping[str, Any]) -> list[str]:
+    if name == "opened":
+        return [str(mark) for mark in body.get("facts", {}).get("marks", ())]
+    if name == "rollback":
+        return [
+            f"diverged and went back to the start of epoch {body.get('to_epoch')}, from there at "
+            f"{body.get('lr_factor'):g} times the learning rate of the study"
+        ]
+    return [f"memory ran out (rung {body.get('rung')} of the memory ladder): {body.get('did')}"]

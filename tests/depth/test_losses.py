@@ -226,16 +226,18 @@ def test_worked_example_of_gradient_matching() -> None:
     assert float(gradient_matching(prediction, truth, truth > 0)) == pytest.approx(1.0)
 
 
-def test_gradient_matching_reaches_over_one_two_four_and_eight_pixels() -> None:
-    """R of a row is 0 but for one pixel; coarser scales see it if they keep it and its neighbour."""
-    truth = torch.arange(16.0).reshape(1, 1, 1, 16)
-    for place, seen in ((1, 1), (2, 2), (4, 3), (8, 4)):
-        bump = torch.zeros_like(truth)
-        bump[..., place] = 1e-3
-        one, four = (float(gradient_matching(truth + bump, truth, truth >= 0, scales=k)) for k in (1, 4))
-        # the bump's own two edges per scale (one at the end of the row); alignment adds a little
-        edges = [2, 2, 2, 1][:seen]
-        assert four / one == pytest.approx(sum(edges) / 2, rel=0.35)
+@pytest.mark.parametrize("apart, scale", [(1, 1), (2, 2), (4, 3), (8, 4)])
+def test_gradient_matching_reaches_over_one_two_four_and_eight_pixels(apart: int, scale: int) -> None:
+    """The example above in a row, other pixels not valid: edges .5 + .5 + 1.5 at the first scale that keeps two."""
+    truth, prediction = torch.zeros(1, 1, 3, 32), torch.full((1, 1, 3, 32), 7.0)
+    for place, (y, x) in enumerate(((1.0, 1.0), (2.0, 2.0), (3.0, 3.0), (4.0, 8.0))):
+        truth[..., 0, place * apart], prediction[..., 0, place * apart] = y, x
+    once = gradient_matching(prediction, truth, truth > 0, scales=scale)
+    assert float(once) == pytest.approx(2.5 / 4)
+    assert scale == 1 or float(gradient_matching(prediction, truth, truth > 0, scales=scale - 1)) == 0
+    # the next scale keeps the first and the third, .75 and -.25; the one after that the first alone
+    expected = 2.5 / 4 if scale == 4 else (2.5 + 1.0) / 4
+    assert float(gradient_matching(prediction, truth, truth > 0)) == pytest.approx(expected)
 
 
 @settings(max_examples=80, deadline=None)
