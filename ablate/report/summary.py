@@ -27,8 +27,8 @@ class Score:
     resolution: str
     metrics: Mapping[str, float | None]
     loss: float | None
-    images: int
-    skipped: int
+    images: int | None
+    skipped: int | None
     protocol: Mapping[str, Any]
 
 
