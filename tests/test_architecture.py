@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "engine": {"errors", "plugins", "task", "runs", "study", "results"},
     "cli": {
         *("errors", "plugins", "task", "runs", "study", "results", "report", "engine"),
-        *("depth.config", "depth.data", "depth.model.export", "depth.predict", "depth.scoring"),
+        *("depth.alignment", "depth.config", "depth.data", "depth.model.export", "depth.predict", "depth.scoring"),
     },
 }
 """Room -> what it may import besides itself."""

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ablate.cli import data, database, health, maintenance, options, reports, runs, studies
+from ablate.cli.align import align
 from ablate.cli.anywhere import Group
 from ablate.cli.evaluate import evaluate
 from ablate.cli.export import export
@@ -55,6 +56,7 @@ app.command()(runs.show)
 app.command()(reports.report)
 app.command("eval")(evaluate)
 app.command()(predict)
+app.command()(align)
 app.command()(export)
 app.command()(score)
 app.command()(maintenance.verify)

@@ -1,4 +1,7 @@
-"""What `WEIGHTS_OR_RUN` names: a file of weights, or a run, by id, name, the start of either, or its directory."""
+"""What `WEIGHTS_OR_RUN` names: a file of weights, or a run, by id, name, the start of either, or its directory.
+
+A run stands for its best weights, and `RUN@6` for those of its sixth epoch.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,8 @@ def find_source(text: str, runs: RunsDir) -> Source:
         return Source(path.name, path.absolute())
     if (path / "run.json").is_file():
         return _of_run(RunPaths(path.absolute()))
+    if found := _epoch_of_folder(path):
+        return _of_run(*found)
     if (path / HUGGING_FACE).is_file():
         return Source(path.name, (path / HUGGING_FACE).absolute())
     if path.is_dir():
@@ -50,15 +55,26 @@ def find_source(text: str, runs: RunsDir) -> Source:
     if path.suffix in SUFFIXES:
         raise DataError(f"{path}: no such file{_neighbours(path)}")
     try:
-        return _of_run(directory.find_run(runs, text))
+        return _of_run(*directory.find_epoch(runs, text))
     except UnknownRunError as error:
         raise UnknownRunError(f"{error}; and there is no file {text}{_neighbours(path)}") from None
 
 
-def _of_run(paths: RunPaths) -> Source:
+def _epoch_of_folder(path: Path) -> tuple[RunPaths, int | None] | None:
+    """`runs/NAME@6`, where that is no file."""
+    if "@" not in path.name or len(path.parts) == 1:
+        return None
+    name, epoch = directory.split_epoch(path.name)
+    folder = path.with_name(name).absolute()
+    return (RunPaths(folder), epoch) if (folder / "run.json").is_file() else None
+
+
+def _of_run(paths: RunPaths, epoch: int | None = None) -> Source:
     identity, stored = directory.read_identity(paths), directory.read_config(paths)
     if identity.task != "depth":
         raise UsageError(f"{paths.name}: a run of the task {identity.task!r}; only depth runs predict depth")
+    if epoch is not None:
+        return Source(f"{paths.name}@{epoch}", _weights_of(paths, epoch), identity, stored.config)
     weights, best = _weights(paths)
     status = states.status(paths)
     note = None
@@ -90,6 +106,20 @@ def _weights(paths: RunPaths) -> tuple[Path, int | None]:
     raise UsageError(
         f"{paths.name} has no weights yet: it has stored no checkpoint; `ablate resume {paths.name}` trains it"
     )
+
+
+def _weights_of(paths: RunPaths, epoch: int) -> Path:
+    """Raises CheckpointError, naming the epochs that are kept, if those are not, or if the file is damaged."""
+    checkpoints = Checkpoints(paths.checkpoints)
+    stored = checkpoints.weights_of(epoch)
+    found = checkpoints.file_of(stored)
+    try:
+        whole = files.sha256_of(found) == stored.sha256
+    except OSError as error:
+        raise CheckpointError(f"{found}: {(error.strerror or str(error)).lower()}") from error
+    if not whole:
+        raise CheckpointError(f"{found}: is not what its manifest says; the file is damaged")
+    return found.absolute()
 
 
 def _neighbours(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ from ablate.cli import parts
 from ablate.cli.console import escape, print_table
 from ablate.cli.listing import coloured, runs_data
 from ablate.engine.brought import of_attempt
+from ablate.errors import RecordError, UnknownRunError
 from ablate.results.certificates import Certificate, certificate_of
 from ablate.results.open import Results
-from ablate.results.records import AttemptRow, EpochRow, EvaluationRow, RunRow
+from ablate.results.records import AttemptRow, EpochRow, EvaluationRow, EventRow, RunRow
+from ablate.runs.checkpoint import Checkpoints
+from ablate.runs.paths import RunPaths
 from ablate.study.remarks import UNKNOWN, is_unknown
 
 
@@ -38,6 +41,18 @@ class Details:
     """The facts that the newest attempt stored once it had its network."""
     unknown: tuple[str, ...] = ()
     """Settings that the study which holds the run does not state."""
+    kept: tuple[int, ...] = ()
+    """Epochs whose weights are there: RUN@EPOCH names them."""
+
+    def of_epoch(self, epoch: int) -> Details:
+        """With what was recorded of one epoch alone. Raises UnknownRunError if nothing was."""
+        epochs = tuple(row for row in self.epochs if row.epoch == epoch)
+        evaluations = tuple(row for row in self.evaluations if row.epoch == epoch)
+        if not epochs and not evaluations:
+            known = sorted({*(row.epoch for row in self.epochs), *(row.epoch for row in self.evaluations)})
+            have = f"it has {known[0]} to {known[-1]}" if known else "it has none yet"
+            raise UnknownRunError(f"{self.run.name} has no epoch {epoch}; {have}")
+        return replace(self, epochs=epochs, evaluations=evaluations)
 
     def as_data(self) -> dict[str, Any]:
         return {
@@ -51,6 +66,8 @@ class Details:
             "unknown": list(self.unknown),
             "network": parts.as_data(parts.of_facts(self.opened)),
             "weights": self.opened.get("weights"),
+            "alignment": self.opened.get("alignment"),
+            "kept_epochs": list(self.kept),
             "files": dict(self.files),
             "certificate": None if self.certificate is None else vars(self.certificate),
         }
@@ -70,7 +87,15 @@ def gather(results: Results, run: RunRow) -> Details:
         certificate=certificate_of(run),
         opened=_opened(results, run.run_id),
         unknown=tuple(dict.fromkeys(key for cell in cells for key in cell.unknown)),
+        kept=_kept(run.directory),
     )
+
+
+def _kept(folder: Path | None) -> tuple[int, ...]:
+    try:
+        return () if folder is None else tuple(sorted(Checkpoints(RunPaths(folder).checkpoints).kept()))
+    except RecordError:
+        return ()  # `ablate doctor` says more
 
 
 def _notes(results: Results, run_id: str) -> tuple[str, ...]:
@@ -81,10 +106,34 @@ def _notes(results: Results, run_id: str) -> tuple[str, ...]:
             notes.update(dict.fromkeys(event.body.get("notes", ())))
         elif event.name == "changed":
             notes[f"attempt {event.attempt}: {event.body.get('text')}"] = None
+        elif event.name == "extended":
+            notes[f"goes on from epoch {event.body.get('epoch')} of {event.body.get('run')} (`ablate extend`)"] = None
+        elif event.name == "diverged":
+            notes[_diverged(event)] = None
+        elif event.name == "ladder":
+            notes[f"epoch {event.epoch}: {event.body.get('why')}; memory ladder: {event.body.get('did')}"] = None
+        elif event.name == "rollback":
+            notes[
+                f"epoch {event.epoch}: rolled back to the start of epoch {event.body.get('to_epoch')}, "
+                f"from there at {event.body.get('lr_factor')} times the learning rate"
+            ] = None
         elif event.name == "differs":
             where = " ".join(str(event.body[key]) for key in ("type", "split", "resolution") if event.body.get(key))
             notes[f"epoch {event.epoch}: {where} came out different when it was computed again"] = None
     return tuple(notes)
+
+
+def _diverged(event: EventRow) -> str:
+    norms = event.body.get("gradient_norms") or {}
+    shown = ", ".join(f"{part} {_short(norm)}" for part, norm in norms.items())
+    return (
+        f"epoch {event.epoch}, step {event.step + 1}: diverged: {event.body.get('why')}; last good loss "
+        f"{_short(event.body.get('last_good_loss'))}" + (f"; gradient norms: {shown}" if shown else "")
+    )
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float | int) else str(value)
 
 
 def _opened(results: Results, run_id: str) -> Mapping[str, Any]:
@@ -127,6 +176,9 @@ def show_details(details: Details) -> None:
     _show_epochs(console, details.epochs)
     _show_evaluations(console, details.evaluations)
     console.print("\n[bold]Files[/]")
+    if details.kept:
+        example = escape(f"{run.run_id}@{details.kept[0]}")
+        console.print(f"weights of epoch {', '.join(map(str, details.kept))}, to be named as {example}")
     for name, size in details.files:
         console.print(f"{size:>14,}  {escape(name)}")
 

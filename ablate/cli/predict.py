@@ -15,7 +15,7 @@ WeightsOrRun = Annotated[
     str,
     typer.Argument(
         metavar="WEIGHTS_OR_RUN",
-        help="A file of weights, or a run: its id, name, the start of either, or its directory.",
+        help="A file of weights, or a run: its id, name, the start of either, or its directory; RUN@6: its sixth epoch.",
         show_default=False,
     ),
 ]

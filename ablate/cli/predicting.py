@@ -58,7 +58,7 @@ def predict_all(wanted: Wanted, device: str, runs_dir: Path) -> None:
     found = images_of(wanted.images)
     jobs = outputs(found, wanted.output, _suffix(form, wanted.relative))
     _refuse_overwriting(jobs, wanted.force)
-    name = _one_device(device)
+    name = one_device(device)
     source = find_source(wanted.source, RunsDir(runs_dir))
     if source.note:
         say(f"warning: {source.note}")
@@ -128,7 +128,7 @@ def _suffix(form: Format, relative: bool) -> str:
     return ("-relative" if relative else "") + {"png16": ".png", "npy": ".npy", "color": "-color.png"}[form]
 
 
-def _one_device(text: str) -> str:
+def one_device(text: str) -> str:
     devices = find_devices(text)
     if len(devices) > 1 and "," in text:
         raise UsageError(f"--device {text}: one device predicts; name one")

@@ -109,14 +109,17 @@ def show(
 ) -> None:
     """All about one run: configuration, attempts, metrics of every epoch, files, and the command that made it.
 
-    Example: ablate show k3v9
+    RUN@6 shows its sixth epoch alone. Example: ablate show k3v9
     """
     from ablate.cli.console import emit
     from ablate.cli.details import gather, show_details
     from ablate.results.open import open_results
+    from ablate.runs.directory import split_epoch
 
     with open_results(db, runs_dir) as results:
-        details = gather(results, results.resolve(run))
+        name, epoch = split_epoch(run)
+        details = gather(results, results.resolve(name))
+        details = details if epoch is None else details.of_epoch(epoch)
         _say_what_is_unreadable(results)
     if as_json:
         emit(json.dumps(details.as_data(), indent=1))

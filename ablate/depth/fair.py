@@ -34,8 +34,8 @@ def known_relative(weights: Path, sha256: str = "") -> bool:
     """
     if sha256.startswith(RELATIVE_SHA256):
         return True
-    if source.is_run(weights):
-        return _of_relative_run(weights)
+    if found := source.run_and_epoch(weights):
+        return _of_relative_run(found[0])
     if len(weights.parts) == 1 and weights.suffix not in source.SUFFIXES:
         return False  # a run by its name; where it is, is not known yet
     return bool(_RELATIVE.search(weights.name)) and not _METRIC.search(weights.name)
@@ -59,12 +59,13 @@ def conflicts(config: DepthConfig, sha256: str = "") -> Iterator[Conflict]:
     except UsageError as error:
         yield Conflict("eval.mask", config.eval.mask, str(error), ("data.name",))
     model, trained = config.model, config.train.epochs > 0
+    aligned = config.train.alignment == "estimated"
     if model.output == "relative" and trained:
         yield Conflict(
             "model.output",
             model.output,
-            "relative weights are evaluated as they are, and training makes them metric; "
-            "set train.epochs: 0, or leave model.output out",
+            "relative weights are evaluated as they are, and training makes them metric; set train.epochs: 0, or leave "
+            "model.output out (train.alignment: estimated finds the scale and shift to start from)",
             ("train.epochs",),
         )
     elif model.output == "relative" and config.eval.align == "none":
@@ -75,13 +76,16 @@ def conflicts(config: DepthConfig, sha256: str = "") -> Iterator[Conflict]:
             "set eval.align: scale_shift (least squares in inverse depth, as MiDaS is evaluated), or median",
             ("model.output",),
         )
-    elif model.output == "metric" and not trained and model.weights and known_relative(model.weights, sha256):
+    elif (
+        model.output == "metric" and not (trained or aligned) and model.weights and known_relative(model.weights, sha256)
+    ):
         yield Conflict(
             "model.output",
             model.output,
             f"{model.weights.name} is known to predict inverse depth without a unit, and nothing trains it here; "
-            "set model.output: relative and eval.align: scale_shift, or rename the file if it does predict metres",
-            ("model.weights", "train.epochs"),
+            "set model.output: relative and eval.align: scale_shift, or train.alignment: estimated for one scale and "
+            "shift over the training images, or rename the file if it does predict metres",
+            ("model.weights", "train.epochs", "train.alignment"),
         )
 
 

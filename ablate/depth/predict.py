@@ -78,7 +78,7 @@ class Predictor:
 
         self.origin, self.device = origin, torch.device(device)
         self.stride = specs.load(origin.model.name).stride
-        self._model = _network(origin).to(self.device).eval()
+        self._model = network_of(origin).to(self.device).eval()
 
     def __call__(
         self, image: Path, resolution: Resolution, *, crop: bool = False, relative: bool = False
@@ -217,7 +217,8 @@ def _share(name: str, shapes: Mapping[str, tuple[int, ...]]) -> float:
     return sum(shapes.get(key) == tuple(value.shape) for key, value in wanted.items()) / len(wanted)
 
 
-def _network(origin: Origin) -> DPT:
+def network_of(origin: Origin) -> DPT:
+    """The network with its weights, on the CPU. Raises DataError if they do not fit, UsageError if the settings do not."""
     import torch
 
     from ablate.depth.model.weights import load_weights

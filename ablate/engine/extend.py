@@ -82,8 +82,10 @@ def _take_over(source: RunPaths, target: RunPaths, manifest: Manifest) -> None:
     with Journal(target.journal) as written:
         for record in _without_the_end(source, manifest):
             written.attempt = 1
-            body = {**record.body, "extended_from": source.name} if record.type == "attempt" else record.body
-            written.append(record.type, record.epoch, record.step, body, durable=False)
+            written.append(record.type, record.epoch, record.step, record.body, durable=False)
+            if record.type == "attempt":
+                said = {"name": "extended", "run": source.name, "epoch": manifest.position.epoch - 1}
+                written.append("event", record.epoch, record.step, said, durable=False)
         written.sync()
         last = written.seq
     files.make_folder(target.checkpoints)

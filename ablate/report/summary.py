@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from ablate.errors import UsageError
 from ablate.report.data_notes import differing_data, short_prints
+from ablate.report.flags import Course, flags
 from ablate.results.certificates import certificate_of
 from ablate.results.open import Results
-from ablate.results.records import CellRow, EvaluationRow, RunRow, State, StudyRow
+from ablate.results.records import CellRow, EvaluationRow, Reason, RunRow, State, StudyRow
 from ablate.study.remarks import UNKNOWN, is_unknown
 from ablate.task import Metric, SelectSettings
 
@@ -133,6 +134,7 @@ def _rows(
     changed = results.changed(list(kept))
     marks = results.marks_of(list(kept))
     data = short_prints(results.data_of(list(kept)))
+    losses = results.validation_losses(list(kept))
     summaries = []
     for run in runs:
         rows = kept[run.run_id]
@@ -142,9 +144,44 @@ def _rows(
             selected = best_epoch(rows, select, metrics)
         cell = cells.get(run.run_id)
         said = tuple(cell.notes) if cell else ()
-        notes = (*said, *marks.get(run.run_id, ()), *_verified(run), *changed.get(run.run_id, ()))
-        summaries.append(replace(_row(run, cell, rows, selected), notes=notes, data=data.get(run.run_id)))
+        summary = _row(run, cell, rows, selected)
+        flagged = flags(_course(summary, run, losses, select, metrics))
+        notes = (*said, *marks.get(run.run_id, ()), *flagged, *_verified(run), *changed.get(run.run_id, ()))
+        summaries.append(replace(summary, notes=notes, data=data.get(run.run_id)))
     return tuple(summaries)
+
+
+def _course(
+    row: RunSummary,
+    run: RunRow,
+    losses: Mapping[tuple[str, str], Sequence[tuple[int, float | None]]],
+    select: SelectSettings | None,
+    metrics: Sequence[Metric],
+) -> Course:
+    """How the training went, judged as the run itself selects; as the study does where it does not say."""
+    train, own = _section(run.configuration, "train"), _section(run.configuration, "eval", "select")
+    resolution = own.get("resolution") or (select.resolution if select else None)
+    metric = own.get("metric") or (select.metric if select else None)
+    header = next((known.header for known in metrics if known.key == metric), metric or Course.metric)
+    return Course(
+        state=row.status,
+        diverged=row.reason == Reason.DIVERGED,
+        losses=losses.get((run.run_id, str(resolution)), ()),
+        selected=row.selected_epoch,
+        last=row.last_epoch,
+        planned=row.planned_epochs,
+        metric=header,
+        patience=_section(train, "early_stopping").get("patience"),
+        max_steps=train.get("max_steps") is not None,
+    )
+
+
+def _section(configuration: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """What stands under the keys; nothing if there is no such section."""
+    found: Any = configuration
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def _verified(run: RunRow) -> tuple[str, ...]:

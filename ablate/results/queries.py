@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -133,6 +134,23 @@ class Queries:
             parameters,
         )
         return tuple(EvaluationRow(*_parsed(row, 8)) for row in rows)
+
+    def validation_losses(
+        self, run_ids: Sequence[str], split: str = "val"
+    ) -> dict[tuple[str, str], tuple[tuple[int, float | None], ...]]:
+        """(epoch, loss) of every epoch, by (run id, resolution)."""
+        # arg_max and not a ranking: see `_evaluations`
+        rows = self._fetch(
+            """SELECT s.run_id, e.resolution, e.epoch, arg_max(coalesce(e.loss, 'nan'), (e.attempt, e.seq))
+            FROM base.evaluations e JOIN base.shown s USING (source)
+            WHERE e.split = ? AND s.run_id IN (SELECT unnest(?::VARCHAR[]))
+            GROUP BY ALL ORDER BY s.run_id, e.resolution, e.epoch""",
+            [split, list(run_ids)],
+        )
+        found: dict[tuple[str, str], list[tuple[int, float | None]]] = {}
+        for run_id, resolution, epoch, loss in rows:
+            found.setdefault((run_id, resolution), []).append((epoch, None if math.isnan(loss) else loss))
+        return {key: tuple(losses) for key, losses in found.items()}
 
     def selected(self, run_ids: Sequence[str]) -> dict[str, int]:
         """The best epoch of each run, as the run itself selected it; runs that have not are left out."""

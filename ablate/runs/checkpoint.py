@@ -148,7 +148,7 @@ class Checkpoints:
     def verify(self, manifest: Manifest) -> None:
         """Raises CheckpointError, naming the file, unless every file is there with its SHA-256."""
         for stored in manifest.stored():
-            path = self._file(stored)
+            path = self.file_of(stored)
             try:
                 digest = files.sha256_of(path)
             except FileNotFoundError as error:
@@ -156,7 +156,8 @@ class Checkpoints:
             if digest != stored.sha256:
                 raise CheckpointError(f"{path}: SHA-256 is {digest[:12]}…, its manifest says {stored.sha256[:12]}…")
 
-    def _file(self, stored: StoredFile) -> Path:
+    def file_of(self, stored: StoredFile) -> Path:
+        """Where it lies. Raises CheckpointError for a name that leads out of the folder."""
         if not _FILE_NAME.fullmatch(stored.name):
             raise CheckpointError(f"{self.folder}: a manifest names the file {stored.name!r} outside the checkpoints")
         return self.folder / stored.name
@@ -169,7 +170,7 @@ class Checkpoints:
         for key, component in components.items():
             if key not in manifest.files:
                 raise CheckpointError(f"{self.folder}: checkpoint {manifest.number} holds no {key}")
-            with files.open_plain(self._file(manifest.files[key])) as file:
+            with files.open_plain(self.file_of(manifest.files[key])) as file:
                 component.load(file)
 
     def weights_of(self, epoch: int | None) -> StoredFile:
@@ -178,31 +179,38 @@ class Checkpoints:
         Raises CheckpointError, naming the epochs that are kept, if those of `epoch` are not.
         """
         self._refuse_link()
-        kept: dict[int, StoredFile] = {}
-        best: StoredFile | None = None
-        last: StoredFile | None = None
-        for path in self.manifests():
-            manifest = Manifest.read(path)
-            weights, best = manifest.files.get(WEIGHTS), best or manifest.best
-            last = last or weights
-            if manifest.best and (number := manifest.loop.get("best_epoch")):
-                kept.setdefault(number, manifest.best)
-            if weights and manifest.position.step == 0:
-                kept.setdefault(manifest.position.epoch - 1, weights)
-        found = (best or last) if epoch is None else kept.get(epoch)
+        if epoch is None:
+            manifests = [Manifest.read(path) for path in self.manifests()]
+            best = (manifest.best for manifest in manifests if manifest.best)
+            last = (manifest.files[WEIGHTS] for manifest in manifests if WEIGHTS in manifest.files)
+            found = next(best, None) or next(last, None)
+        else:
+            found = self.kept().get(epoch)
         if found is None:
-            epochs = ", ".join(map(str, sorted(kept))) or "none yet"
+            epochs = ", ".join(map(str, sorted(self.kept()))) or "none yet"
             raise CheckpointError(
                 f"{self.folder}: no weights of epoch {epoch or 'any'}; kept: {epochs}. "
                 "train.checkpoint.keep_every keeps those of every so many epochs"
             )
         return found
 
+    def kept(self) -> dict[int, StoredFile]:
+        """The files of weights by the epoch at whose end they were taken. Raises RecordError."""
+        kept: dict[int, StoredFile] = {}
+        for path in self.manifests():
+            manifest = Manifest.read(path)
+            weights, best_epoch = manifest.files.get(WEIGHTS), manifest.loop.get("best_epoch")
+            if manifest.best and best_epoch:
+                kept.setdefault(best_epoch, manifest.best)
+            if weights and manifest.position.step == 0 and manifest.position.epoch > 1:
+                kept.setdefault(manifest.position.epoch - 1, weights)
+        return kept
+
     def load_best(self, manifest: Manifest, weights: Component) -> None:
         """Puts the best weights into `weights`. Raises CheckpointError if there are none."""
         if manifest.best is None:
             raise CheckpointError(f"{self.folder}: checkpoint {manifest.number} knows of no best weights")
-        with files.open_plain(self._file(manifest.best)) as file:
+        with files.open_plain(self.file_of(manifest.best)) as file:
             weights.load(file)
 
     def save(

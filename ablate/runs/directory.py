@@ -115,12 +115,18 @@ def find_epoch(runs: RunsDir, name: str) -> tuple[RunPaths, int | None]:
 
     Raises UnknownRunError as `find_run`, and if what follows the `@` is no epoch.
     """
+    text, epoch = split_epoch(name)
+    return find_run(runs, text), epoch
+
+
+def split_epoch(name: str) -> tuple[str, int | None]:
+    """`RUN@6` -> (`RUN`, 6), `RUN` -> (`RUN`, None). Raises UnknownRunError if what follows the `@` is no epoch."""
     text, found, number = name.rpartition("@")
     if not found:
-        return find_run(runs, name), None
-    if not number.isascii() or not number.isdecimal() or not int(number):
-        raise UnknownRunError(f"{name!r}: after the @ comes an epoch, such as {text}@6")
-    return find_run(runs, text), int(number)
+        return name, None
+    if not text or not number.isascii() or not number.isdecimal() or not int(number):
+        raise UnknownRunError(f"{name!r}: after the @ comes an epoch, such as {text or 'RUN'}@6")
+    return text, int(number)
 
 
 def find_run(runs: RunsDir, name: str) -> RunPaths:
@@ -138,6 +144,10 @@ def find_run(runs: RunsDir, name: str) -> RunPaths:
     ]
     if len(found) == 1:
         return found[0]
+    if not found and "@" in text:
+        raise UnknownRunError(
+            f"{name!r} names an epoch, and the whole run is meant here; leave the @ and what follows out"
+        )
     if not found:
         raise UnknownRunError(
             f"no run called {name!r} in {runs.root}; `ablate ls` lists all{_closest(text, everything)}"

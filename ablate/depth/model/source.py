@@ -1,4 +1,8 @@
-"""Where weights come from: a file, the folder of a Hugging Face model, or the best weights of a run. No torch here."""
+"""Where weights come from: a file, the folder of a Hugging Face model, or a run. No torch here.
+
+A run stands for its best weights, and `RUN@6` for those of its sixth epoch, if they were kept. What was located is a
+path: that of the run's directory, with the epoch behind it.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from ablate.errors import DataError, RecordError, UnknownRunError
-from ablate.runs.checkpoint import WEIGHTS, Checkpoints, Manifest
-from ablate.runs.directory import find_run
+from ablate.errors import CheckpointError, DataError, RecordError, UnknownRunError
+from ablate.runs.checkpoint import Checkpoints
+from ablate.runs.directory import find_epoch, split_epoch
 from ablate.runs.paths import RunPaths, RunsDir
 from ablate.runs.states import State, status
 
@@ -32,11 +36,11 @@ def located(root: Path, weights: Path) -> Path:
     path = Path(os.path.abspath(root / weights.expanduser()))  # noqa: PTH100  (resolve() would follow links)
     if len(weights.parts) != 1 or weights.suffix in SUFFIXES or path.exists():
         return path
-    runs = runs_dir(root)
     try:
-        return Path(os.path.abspath(find_run(runs, str(weights)).root))  # noqa: PTH100
+        run, epoch = find_epoch(runs_dir(root), str(weights))
     except UnknownRunError as error:
         raise UnknownRunError(f"model.weights: there is no file {path}, and {error}") from error
+    return Path(os.path.abspath(run.root) + ("" if epoch is None else f"@{epoch}"))  # noqa: PTH100
 
 
 def runs_dir(root: Path) -> RunsDir:
@@ -47,12 +51,25 @@ def is_run(path: Path) -> bool:
     return RunPaths(path).identity.is_file()
 
 
+def run_and_epoch(path: Path) -> tuple[Path, int | None] | None:
+    """The directory of the run, and the epoch if one is named, of what `located` gave; None if it is no run's."""
+    if is_run(path):
+        return path, None
+    if path.exists() or "@" not in path.name:
+        return None
+    try:
+        name, epoch = split_epoch(path.name)
+    except UnknownRunError:
+        return None  # a file that is not there
+    return (path.with_name(name), epoch) if is_run(path.with_name(name)) else None
+
+
 def weights_file(path: Path) -> Path:
     """The file with the tensors. Raises DataError, naming the path and the remedy, if there is none."""
+    if found := run_and_epoch(path):
+        return weights_of(*found)
     if not path.is_dir():
         return path
-    if is_run(path):
-        return best_weights(path)
     if (path / HUGGING_FACE_FILE).is_file():
         return path / HUGGING_FACE_FILE
     raise DataError(
@@ -61,22 +78,21 @@ def weights_file(path: Path) -> Path:
     )
 
 
-def best_weights(run: Path) -> Path:
-    """The weights of a run's best epoch; of its last one if it was never evaluated.
+def weights_of(run: Path, epoch: int | None = None) -> Path:
+    """The weights of an epoch of a run; of the best one if none is named; of the last one if it was never evaluated.
 
-    Raises DataError if the run has no checkpoint or its newest one is damaged.
+    Raises DataError, naming the epochs that are kept, if they are not, and for a checkpoint that is damaged.
     """
     paths = RunPaths(run)
-    for path in Checkpoints(paths.checkpoints).manifests():
-        try:
-            manifest = Manifest.read(path)
-        except RecordError as error:
-            raise DataError(f"{error}; `ablate doctor` says more") from error
-        stored = manifest.best or manifest.files.get(WEIGHTS)
-        if stored is None or Path(stored.name).name != stored.name:
-            break
-        return paths.checkpoints / stored.name
-    raise DataError(f"{run}: the run has no weights yet; `ablate resume {paths.name}` trains it")
+    checkpoints = Checkpoints(paths.checkpoints)
+    if epoch is None and not checkpoints.manifests():
+        raise DataError(f"{run}: the run has no weights yet; `ablate resume {paths.name}` trains it")
+    try:
+        return checkpoints.file_of(checkpoints.weights_of(epoch))
+    except CheckpointError as error:
+        raise DataError(f"{paths.name}: {error}") from error
+    except RecordError as error:
+        raise DataError(f"{error}; `ablate doctor` says more") from error
 
 
 def refuse_unfinished(path: Path) -> None:
@@ -94,7 +110,7 @@ def digest(path: Path) -> str:
     Raises DataError if they cannot be read, and for a run that is not complete.
     """
     if path.is_dir():
-        refuse_unfinished(path)
+        refuse_unfinished(path)  # what is named by its epoch does not change
     file = weights_file(path)
     try:
         return by_version(file, _sha256)
