@@ -113,6 +113,15 @@ class LoopSettings(Settings):
         """Why a finished run with these settings is not the beginning of a longer one; None if it is."""
         return None
 
+    def images_per_epoch(self, images: int) -> int:
+        """Training images that an epoch sees of a data set that has so many."""
+        return images
+
+    @property
+    def images_per_step(self) -> int:
+        """Images that an optimiser step sees."""
+        return 1
+
     def stage_of(self, epoch: int) -> int:
         """The stage (from 0) that an epoch (from 1) belongs to."""
         return 0
@@ -279,6 +288,37 @@ class Description:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Share:
+    """A part of a forward pass that some settings decide: `part` of its operations (0 to 1), and what it is called.
+
+    `settings` are dotted keys, such as `model.attention`.
+    """
+
+    name: str
+    settings: tuple[str, ...]
+    part: float
+
+    @property
+    def ceiling(self) -> float:
+        """How many times faster a forward pass is at most, if this part takes no time (Amdahl)."""
+        return 1 / (1 - self.part) if self.part < 1 else float("inf")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What training needs, as estimated without running it.
+
+    `peak_bytes` on the device; operations (2 per multiply-add) of a forward pass of one image, and of it and its
+    backward pass.
+    """
+
+    peak_bytes: int
+    forward_flops: int
+    step_flops: int
+    shares: tuple[Share, ...] = ()
+
+
 class Component(Protocol):
     """State that a checkpoint holds, written to and read from one file of its own."""
 
@@ -378,6 +418,17 @@ class Task(Protocol):
         ...
 
     def describe(self, config: RunSettings) -> Description: ...
+
+    def shape(self, config: RunSettings) -> str:
+        """Equal for configurations whose optimiser steps need the same memory and take the same time."""
+        ...
+
+    def cost(self, config: RunSettings, cache_dir: Path | None, *, compute: bool) -> Cost | None:
+        """What is known of a step of this shape. Estimated if `compute`, which may take a minute; else never slow.
+
+        None if nothing is known, or if the task cannot tell. `cache_dir` is as in `Placement`.
+        """
+        ...
 
     def open(self, config: RunSettings, placement: Placement) -> Session: ...
 

@@ -56,6 +56,14 @@ TrainOrder = Annotated[
 MaxHours = Annotated[
     float | None, typer.Option("--max-hours", min=0.0, help="Save and stop after so many hours; exit code 75.")
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="Estimate what each cell needs, and mark those that do not fit: 8GB. Up to a minute for each shape, once.",
+    ),
+]
 FailFast = Annotated[
     bool, typer.Option("--fail-fast", help="Save and stop everything once one run has failed for good.")
 ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from ablate.cli.console import emit, escape, print_table, say
 from ablate.cli.edited import changes_of, say_changes
+from ablate.cli.needs import Needs
 from ablate.cli.parts import Network, count, parts_table, pretrained, sharing
 from ablate.cli.parts import as_data as parts_data
 from ablate.engine.launch import StudyPlan
@@ -37,9 +39,12 @@ class _Describer:
         return self._known[key]
 
 
-def show(plan: StudyPlan) -> None:
-    """A table of cells on stdout; counts and notes on stderr."""
-    describe = _Describer(plan.task)
+def show(plan: StudyPlan, cache: Path, memory: int | None = None) -> None:
+    """A table of cells on stdout; counts and notes on stderr.
+
+    cache: of the runs folder; memory: bytes of a device, to say which cells fit. Estimates are made only if it is given.
+    """
+    describe, needs = _Describer(plan.task), Needs.of(plan, cache, memory)
     axes = list(dict.fromkeys(axis for item in plan.chosen for axis in item.cell.settings))
     seeds = len({item.cell.seed for item in plan.chosen}) > 1
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -48,13 +53,16 @@ def show(plan: StudyPlan) -> None:
         table.add_column(axis.rpartition(".")[2], overflow="fold")
     table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("images", justify="right", no_wrap=True)
+    needs.columns(table)
     table.add_column("action", overflow="fold")
     notes: dict[str, None] = {}
     for item in plan.chosen:
         description = describe(item.cell.config)
         notes.update(dict.fromkeys([*description.notes, *_sharing(item, description)]))
         cells = [_setting(item, axis) for axis in axes] + ([_setting(item, "seed")] if seeds else [])
-        table.add_row(*(escape(cell) for cell in (item.identity.name, *cells, *_facts(item, description))))
+        parameters, images, action = (escape(cell) for cell in _facts(item, description))
+        own = needs.cells(item, description.images.get("train", 0))
+        table.add_row(escape(item.identity.name), *map(escape, cells), parameters, images, *own, action)
     print_table(table)
     if networks := _networks(plan.chosen, describe):
         emit("")
@@ -62,6 +70,7 @@ def show(plan: StudyPlan) -> None:
     say_changes(plan)
     for note in [*(notes or ["no modules are shared between blocks"]), *_remarks(plan.chosen)]:
         say(f"note: {note}")
+    needs.say(axes, lambda item: describe(item.cell.config).images.get("train", 0))
     counts = Counter(str(item.action) for item in plan.chosen)
     say(
         f"{plan.study.study}: {len(plan.chosen)} {'cell' if len(plan.chosen) == 1 else 'cells'}: "
@@ -117,8 +126,8 @@ def text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def as_data(plan: StudyPlan) -> list[dict[str, Any]]:
-    describe = _Describer(plan.task)
+def as_data(plan: StudyPlan, cache: Path, memory: int | None = None) -> list[dict[str, Any]]:
+    describe, needs = _Describer(plan.task), Needs.of(plan, cache, memory)
     changes = changes_of(plan)
     return [
         {
@@ -134,6 +143,7 @@ def as_data(plan: StudyPlan) -> list[dict[str, Any]]:
             "pretrained": pretrained(describe(item.cell.config).parts),
             "parts": parts_data(describe(item.cell.config).parts),
             "images": dict(describe(item.cell.config).images),
+            **needs.as_data(item, describe(item.cell.config).images.get("train", 0)),
             "notes": list(item.cell.notes),
             "unknown": list(item.cell.unknown),
             "shared": {part.name: list(part.shared) for part in describe(item.cell.config).parts if part.shared},

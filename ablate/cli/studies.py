@@ -40,21 +40,37 @@ def plan(
     max_steps: options.MaxSteps = None,
     max_cells: options.MaxCells = 100_000,
     deferred: options.Deferred = False,
+    memory: options.Memory = None,
     as_json: options.Json = False,
 ) -> None:
     """Show the cells of a study: which are done, to resume or new, and why. Nothing is executed.
 
-    Example: ablate plan studies/compressed.yaml --only model.attention=performer
+    With --memory also what a training step needs: memory, and which cells do not fit.
+
+    Example: ablate plan studies/compressed.yaml --only model.attention=performer --memory 8GB
     """
     from ablate.cli.planned import as_data, show
+    from ablate.runs.paths import RunsDir
 
+    limit = _size(memory)
     planned = _planned(study, runs_dir, _overrides(settings, max_steps), only, max_cells, deferred)
+    cache = RunsDir(runs_dir).cache
     if as_json:
         from ablate.cli.console import emit
 
-        emit(json.dumps(as_data(planned), indent=1))
+        emit(json.dumps(as_data(planned, cache, limit), indent=1))
     else:
-        show(planned)
+        show(planned, cache, limit)
+
+
+def _size(text: str | None) -> int | None:
+    from ablate.errors import UsageError
+    from ablate.study.scheduling import parse_size
+
+    try:
+        return None if text is None else parse_size(text)
+    except ValueError as error:
+        raise UsageError(f"--memory {text}: {error}") from error
 
 
 def run(

@@ -1,127 +1,141 @@
 """What a training step needs, counted without running it: memory and floating-point operations.
 
-The network runs on fake tensors, which have shapes and no data, under torch's own `MemTracker` and
-`FlopCounterMode`. Memory is what the allocator hands out at its peak within the second step, when Adam's moments
-exist; a CUDA context (about 0.5 GB) and fragmentation come on top.
+The network runs on fake tensors, which have shapes and no data, while storages are counted as they come and go, and
+operations by torch's `FlopCounterMode`. Memory is what the allocator hands out at its peak within the second step, when Adam's moments
+exist; a CUDA context (about 0.5 GB), workspaces of its libraries and fragmentation come on top.
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import hashlib
-import json
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.distributed._tools.mem_tracker import MemTracker
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from ablate.depth.model.dpt import DPT
+from ablate.depth.budget import Operations, Step
+from ablate.depth.config import ModelSettings
+from ablate.depth.losses import Loss, count_images, disparity, trainable
+from ablate.depth.model.dpt import DPT, build, inverse_to_depth
+from ablate.depth.objectives import Space
 
-VERSION = 1
-"""Raised when the same network would be counted otherwise: part of the cache's keys."""
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Of one training step: `peak_bytes`; operations (2 per multiply-add) of a forward pass and of a whole step.
+def peak_memory(settings: ModelSettings, step: Step) -> int:
+    """Bytes at the peak of the second optimiser step, weights and the optimiser's state included.
 
-    `attention_flops` is the forward part between `qkv` and `proj`, which is all that swapping an attention changes.
+    Takes some seconds.
     """
-
-    peak_bytes: int
-    forward_flops: int
-    step_flops: int
-    attention_flops: int
-
-    @property
-    def ceiling(self) -> float:
-        """How many times faster a forward pass could be if attention cost nothing (Amdahl), counted in operations."""
-        return 1 / (1 - self.attention_flops / self.forward_flops)
+    model = _on_meta(settings)
+    with _fake():
+        _materialise(model)
+        model.recompute = step.recompute
+        peak = _tracked(model, step)
+        copies = (step.tasks - 1) + int(step.average)  # of the size of the weights: a gradient each, and the average
+        return peak + copies * _bytes(model)
 
 
-def training_cost(
-    model: DPT, size: tuple[int, int], batch_size: int, *, optimizer: str = "adam", precision: str = "fp32"
-) -> Cost:
-    """The cost of a step of `batch_size` images of `size` (height, width).
+def operations(settings: ModelSettings, size: tuple[int, int]) -> Operations:
+    """Of one image of `size` (height, width); nothing is computed twice, as `gradient_checkpointing` would."""
+    model, step = _on_meta(settings), Step(size=size)
+    with _fake():
+        _materialise(model)
+        with FlopCounterMode(display=False, custom_mapping=_FUSED) as forward, torch.no_grad():
+            _loss(model, step, _batch(step))
+        with FlopCounterMode(display=False, custom_mapping=_FUSED) as whole:
+            _backward(_loss(model, step, _batch(step)))
+    counts = {name: sum(by_operator.values()) for name, by_operator in forward.get_flop_counts().items()}
+    attention = sum(value for name, value in counts.items() if name.endswith(".attn"))
+    linear = sum(value for name, value in counts.items() if name.endswith((".attn.qkv", ".attn.proj")))
+    return Operations(int(forward.get_total_flops()), int(whole.get_total_flops()), int(attention - linear))
 
-    model: on the `meta` device, as `torch.device("meta")` builds it; it is used up. Takes 10 to 60 s for a hybrid.
-    """
+
+@contextmanager
+def _fake() -> Iterator[None]:
     with warnings.catch_warnings(), FakeTensorMode():
         warnings.simplefilter("ignore")  # the trackers warn of what fake tensors cannot do and we do not need
-        _materialise(model)
-        step_flops, forward_flops, attention_flops = _count_operations(model, size, batch_size, precision)
-        _unshare(model)
-        peak = _peak_memory(model, size, batch_size, optimizer, precision)
-    return Cost(peak, forward_flops, step_flops, attention_flops)
+        yield
 
 
-def cached_cost(key: Mapping[str, Any], cache_dir: Path | None, compute: Callable[[], Cost]) -> Cost:
-    """`compute()`, or what it gave before for this key (architecture, shape, precision) and this torch."""
-    if cache_dir is None:
-        return compute()
-    text = json.dumps([VERSION, torch.__version__, key], sort_keys=True)
-    path = cache_dir / "cost" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError):  # a cache that cannot be read is none
-        return Cost(**json.loads(path.read_text(encoding="utf-8")))
-    cost = compute()
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".new")
-        aside.write_text(json.dumps(asdict(cost)), encoding="utf-8")
-        aside.replace(path)
-    return cost
+def _on_meta(settings: ModelSettings) -> DPT:
+    """The network without memory; timm cannot be built on fake tensors."""
+    with torch.device("meta"):
+        return build(settings)
 
 
 def _materialise(model: nn.Module) -> None:
     """Replaces meta tensors by fake ones on the CPU; what is shared stays shared."""
-    made: dict[int, Tensor] = {}
+    made: dict[int, nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                made.setdefault(id(parameter), nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype)))
-                module._parameters[name] = made[id(parameter)]  # type: ignore[assignment]
+                fake = nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype))
+                module._parameters[name] = made.setdefault(id(parameter), fake)
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
-def _unshare(model: nn.Module) -> None:
-    """Gives a module that is used under several names a copy for each, with the same parameters.
+class _Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all storages that operations make, until they are freed.
 
-    MemTracker refuses a module that is called twice in one step; the memory is the same.
+    torch's own `MemTracker` finds the same figures; it also keeps books for every module, which takes 20 times as
+    long and refuses modules that are used twice in a step.
     """
-    seen: set[int] = set()
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if not name:
-            continue
-        if id(module) in seen:
-            twin = copy.copy(module)
-            twin._modules = {key: copy.copy(inner) for key, inner in module._modules.items() if inner is not None}
-            model.set_submodule(name, twin)
-        seen.add(id(module))
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak: int = 0
+        self._now: int = 0
+        self._alive: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        tree_map_only(Tensor, self.note, made)
+        return made
+
+    def note(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = id(storage), storage.nbytes()
+        if key in self._alive:
+            return
+
+        def freed(_: Any) -> None:
+            del self._alive[key]
+            self._now -= size
+
+        self._alive[key] = weakref.ref(storage, freed)
+        self._now += size
+        self.peak = max(self.peak, self._now)
 
 
-def _peak_memory(model: DPT, size: tuple[int, int], batch_size: int, optimizer: str, precision: str) -> int:
-    kind = torch.optim.AdamW if optimizer == "adamw" else torch.optim.Adam
+def _bytes(model: nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in [*model.parameters(), *model.buffers()])
+
+
+def _tracked(model: DPT, step: Step) -> int:
+    kind = torch.optim.AdamW if step.optimizer == "adamw" else torch.optim.Adam
     # one parameter at a time, like the fused kernel: foreach would count temporary lists that training never makes
     stepper = kind(model.parameters(), lr=1e-4, foreach=False)
-    tracker = MemTracker()
-    tracker.track_external(model, stepper)
-    with tracker:
+    pieces = min(step.pieces, 2)  # from the second piece on, gradients and activations are there together
+    with _Allocations() as allocations:
+        for tensor in [*model.parameters(), *model.buffers()]:
+            allocations.note(tensor)
         for _ in range(2):
-            tracker.reset_mod_stats()
-            _loss(model, size, batch_size, precision).backward()  # type: ignore[no-untyped-call]
+            waiting = [_batch(step) for _ in range(step.pieces)]
+            for batch in waiting[:pieces]:
+                _backward(_loss(model, step, batch))
             stepper.step()
             stepper.zero_grad(set_to_none=True)
-    return int(tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"])
+    return allocations.peak
 
 
 def _attention_flop(query: Any, key: Any, value: Any, *rest: Any, **named: Any) -> int:
@@ -139,23 +153,26 @@ _FUSED = {
 }
 
 
-def _count_operations(model: DPT, size: tuple[int, int], batch_size: int, precision: str) -> tuple[int, int, int]:
-    with FlopCounterMode(display=False, custom_mapping=_FUSED) as forward, torch.no_grad():
-        _loss(model, size, batch_size, precision)
-    with FlopCounterMode(display=False, custom_mapping=_FUSED) as step:
-        _loss(model, size, batch_size, precision).backward()  # type: ignore[no-untyped-call]
-    model.zero_grad(set_to_none=True)
-    counts = {name: sum(by_operator.values()) for name, by_operator in forward.get_flop_counts().items()}
-    attention = sum(value for name, value in counts.items() if name.endswith(".attn"))
-    linear = sum(value for name, value in counts.items() if name.endswith((".attn.qkv", ".attn.proj")))
-    return int(step.get_total_flops()), int(forward.get_total_flops()), int(attention - linear)
+def _batch(step: Step) -> tuple[Tensor, Tensor]:
+    """Images and their depth."""
+    return torch.empty(step.batch_size, 3, *step.size), torch.empty(step.batch_size, 1, *step.size)
 
 
-def _loss(model: DPT, size: tuple[int, int], batch_size: int, precision: str) -> Tensor:
-    """As in training: depth in the network's precision, its logarithm in float32, one number."""
-    image_B3HW = torch.empty(batch_size, 3, *size)
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+def _loss(model: DPT, step: Step, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """As in training: the network in its precision, losses in float32."""
+    image_B3HW, truth_B1HW = batch
+    half = HALF.get(step.precision)
     with torch.autocast("cpu", dtype=half or torch.bfloat16, enabled=half is not None):
-        depth_B1HW = model.depth(image_B3HW)
-    error_B1HW = depth_B1HW.float().log() - torch.empty(batch_size, 1, *size).log()
-    return error_B1HW.square().mean() - 0.5 * error_B1HW.mean() ** 2
+        output_B1HW = model(image_B3HW)
+    loss = Loss(dict.fromkeys(step.losses, 1.0))
+    valid_B1HW = trainable(truth_B1HW)
+    views: dict[Space, tuple[Tensor, Tensor]] = {}
+    if "log_depth" in loss.spaces:
+        views["log_depth"] = (inverse_to_depth(output_B1HW), truth_B1HW)
+    if "disparity" in loss.spaces:
+        views["disparity"] = (output_B1HW.float(), disparity(truth_B1HW, valid_B1HW))
+    return loss(views, valid_B1HW, count_images(valid_B1HW))
+
+
+def _backward(loss: Tensor) -> None:
+    loss.backward()  # type: ignore[no-untyped-call]

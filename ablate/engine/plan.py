@@ -17,7 +17,7 @@ from ablate.runs.paths import RunPaths, RunsDir
 from ablate.runs.states import Reason, State
 from ablate.study import Cell, Identity, canonical_json, identify
 from ablate.study.identity import plain
-from ablate.task import RunSettings, Task
+from ablate.task import Position, RunSettings, Task
 
 
 class Order(StrEnum):
@@ -70,7 +70,7 @@ class Planned:
 
 
 def has_checkpoint(paths: RunPaths) -> bool:
-    return _resume_position(paths) is not None
+    return position_of(paths) is not None
 
 
 def in_order(planned: Sequence[Planned], order: Order, task: Task) -> list[Planned]:
@@ -87,11 +87,11 @@ def cost(planned: Planned, task: Task) -> float:
     """
     config = planned.cell.config
     described = task.describe(config)
-    position = _resume_position(planned.paths)
-    epochs = max(0, config.train.epochs - (position.epoch - 1 if position else 0))
-    images = float(epochs * described.images.get("train", 0))
+    position = position_of(planned.paths)
+    epochs = max(0, config.train.all_epochs() - (position.epoch - 1 if position else 0))
+    images = float(epochs * config.train.images_per_epoch(described.images.get("train", 0)))
     if config.train.max_steps is not None:
-        images = min(images, config.train.max_steps * getattr(config.train, "batch_size", 1))
+        images = min(images, config.train.max_steps * config.train.images_per_step)
     resolution = getattr(getattr(config, "data", None), "resolution", None)
     pixels = math.prod(resolution) if isinstance(resolution, (tuple, list)) else 1
     return described.parameters * images * pixels
@@ -132,14 +132,15 @@ def decide(paths: RunPaths) -> tuple[Action, str]:
         if status.reason is Reason.DIVERGED:
             return Action.FAILED, f"diverged: {message}; the same run would diverge again, `ablate resume` tries anyway"
         return Action.RETRY, f"failed ({status.reason}): {message}"
-    position = _resume_position(paths)
+    position = position_of(paths)
     if status.state is State.PAUSED:
         where = f"from epoch {position.epoch}, step {position.step}" if position else "from the start"
         return Action.RESUME, f"{where} ({status.reason}: {status.message})"
     return (Action.RESUME, "checkpoint found") if position else (Action.NEW, "queued")
 
 
-def _resume_position(paths: RunPaths) -> Any:
+def position_of(paths: RunPaths) -> Position | None:
+    """Where a run goes on from; None if it has no checkpoint that can be read."""
     for path in Checkpoints(paths.checkpoints).manifests():
         try:
             return Manifest.read(path).position

@@ -18,6 +18,7 @@ from ablate.errors import CheckpointError, DataError, OutOfMemoryError
 from ablate.task import (
     NOT_IDENTITY,
     Checked,
+    Cost,
     Description,
     Evaluation,
     ImageScore,
@@ -29,6 +30,7 @@ from ablate.task import (
     RunSettings,
     SelectSettings,
     Settings,
+    Share,
     StepReport,
     Tick,
 )
@@ -47,6 +49,10 @@ class ToyData(Settings):
 class ToyTrain(LoopSettings):
     lr: float = 0.1
     batch_size: int = 2
+
+    @property
+    def images_per_step(self) -> int:
+        return self.batch_size
 
 
 class ToyTrouble(Settings):
@@ -259,6 +265,20 @@ class ToyTask:
 
     def describe(self, config: ToyConfig) -> Description:
         return Description(config.model.width, (Part("all", config.model.width),), {"train": config.data.n})
+
+    def shape(self, config: ToyConfig) -> str:
+        return f"{config.model.width}"
+
+    def cost(self, config: ToyConfig, cache_dir: Path | None, *, compute: bool) -> Cost | None:
+        """A gigabyte per weight."""
+        known = cache_dir / "toy-cost" if cache_dir else None
+        if compute and known:
+            known.parent.mkdir(parents=True, exist_ok=True)
+            known.touch()
+        if not (compute or (known and known.exists())):
+            return None
+        width = config.model.width
+        return Cost(width * 10**9, width, 3 * width, (Share("the width", ("model.width",), 0.5),))
 
     def open(self, config: ToyConfig, placement: Placement) -> ToySession:
         return ToySession(config)
