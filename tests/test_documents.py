@@ -42,6 +42,7 @@ def test_shipped_studies_expand_to_what_they_say() -> None:
         path.stem: len(expand(load_study(path, {"depth": task}), task)) for path in (ROOT / "studies").glob("*.yaml")
     }
     assert sizes == {
+        "base-training": 2,
         "quickstart": 4,
         "compressed": 24,
         "explosion": 12,

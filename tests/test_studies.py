@@ -144,7 +144,7 @@ CELLS = {
 }
 
 
-TRAINED_ELSEWHERE = {"explosion", "quickstart"}
+TRAINED_ELSEWHERE = {"base-training", "explosion", "quickstart"}
 """By tests of their own."""
 
 

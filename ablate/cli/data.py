@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,9 @@ Count = Annotated[int, typer.Option(min=1, max=100_000, help="Frames.")]
 class Layout(StrEnum):
     KITTI = "kitti"
     NYU = "nyu"
+    REDWEB = "redweb"
+    HRWSI = "hrwsi"
+    BLENDEDMVS = "blendedmvs"
 
 
 class Holdout(StrEnum):
@@ -40,10 +44,14 @@ def sample(
     test: Count = 8,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another street.")] = 0,
     layout: Annotated[
-        Layout, typer.Option(help="kitti: a street with sparse depth; nyu: rooms with dense depth, in BTS's layout.")
+        Layout,
+        typer.Option(
+            help="kitti: a street with sparse depth; nyu: rooms with dense depth, in BTS's layout; redweb, hrwsi, "
+            "blendedmvs: rooms with depth without a unit, stored as these data sets store it."
+        ),
     ] = Layout.KITTI,
 ) -> None:
-    """Generate a street in KITTI's layout, or rooms in NYU's: something to train on in a minute.
+    """Generate a street in KITTI's layout, or rooms in another's: something to train on in a minute.
 
     Example: ablate data sample data/sample
     """
@@ -51,8 +59,9 @@ def sample(
     from ablate.cli.studies import command_line
     from ablate.depth.data.room import make_room
     from ablate.depth.data.street import make_street
+    from ablate.depth.data.unitless import make_unitless
 
-    make = make_room if layout is Layout.NYU else make_street
+    make = {Layout.KITTI: make_street, Layout.NYU: make_room}.get(layout) or partial(make_unitless, name=layout.value)
     with interruptible(f"interrupted; {folder} is not complete. To go on: {shlex.join(command_line())}"):
         make(folder, frames={"train": train, "val": val, "test": test}, seed=seed, say=say)
 

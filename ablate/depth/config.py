@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ablate.depth import attention, fair
+from ablate.depth import attention, fair, mixing
 from ablate.depth import metrics as measures
 from ablate.depth.data import datasets
 from ablate.depth.model import fit, specs
@@ -128,6 +128,24 @@ class SubsetSettings(Settings):
     redraw: bool = Field(default=False, description="Draw anew every epoch, as the progress log's third row did.")
 
 
+class MixSettings(Settings):
+    name: str = Field(description="Which data set.", json_schema_extra={"enum": list(datasets.names())})
+    root: Path = Field(description="Its folder.", json_schema_extra=NOT_IDENTITY)
+    split: Path | None = Field(
+        default=None, description="The folder of its training list, as `data.split`.", json_schema_extra=NOT_IDENTITY
+    )
+    label: str | None = Field(default=None, description="What stages and records call it; its name if not given.")
+
+    @field_validator("name")
+    @classmethod
+    def _known_data_set(cls, name: str) -> str:
+        return DataSettings._known_data_set(name)
+
+    @property
+    def called(self) -> str:
+        return self.label or self.name
+
+
 class DataSettings(Settings):
     name: str = Field(
         default="kitti", description="Which data set.", json_schema_extra={"enum": list(datasets.names())}
@@ -141,6 +159,10 @@ class DataSettings(Settings):
         default=None,
         description="The folder of {train,val,test}_files.txt, relative to root; root itself if not given.",
         json_schema_extra=NOT_IDENTITY,  # the lists' digests are part of the run id
+    )
+    mix: tuple[MixSettings, ...] = Field(
+        default=(),
+        description="Train on these sets instead, each a task, drawn uniformly; `data` itself is validated on.",
     )
     resolution: Size = Field(default=(192, 640), description="Network input in training: [height, width].")
     subset: SubsetSettings | None = Field(default=None, description="Train on random images instead of all.")
@@ -247,9 +269,28 @@ class DepthConfig(RunSettings):
         usual = protocol_of(name).usual_mask
         return values if usual == "garg" else {**values, "eval": {**given, "mask": usual}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_to_align(cls, values: Any) -> Any:
+        """Without weights `train.alignment` says nothing and is dropped, so that two spellings of a run are one."""
+        train = values.get("train") if isinstance(values, dict) else None
+        if not isinstance(train, dict) or train.get("alignment") not in ("estimated", "none"):
+            return values
+        model = values.get("model", {})
+        weights = model.get("weights") if isinstance(model, dict) else getattr(model, "weights", None)
+        if weights is not None:
+            return values
+        return {**values, "train": {key: value for key, value in train.items() if key != "alignment"}}
+
     @model_validator(mode="after")
     def _is_evaluated_fairly(self) -> DepthConfig:
         if error := refused(self, fair.conflicts(self)):
+            raise error
+        return self
+
+    @model_validator(mode="after")
+    def _goes_with_the_data(self) -> DepthConfig:
+        if error := refused(self, mixing.conflicts(self)):
             raise error
         return self
 

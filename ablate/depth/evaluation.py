@@ -82,7 +82,7 @@ class _Picture:
 
 
 def _load(frame: Frame, settings: EvalSettings, conditions: Conditions) -> _Picture:
-    image_HW3, truth_HW = conditions.reader.load_image(frame.image), conditions.reader.load_depth(frame.depth)
+    image_HW3, truth_HW = conditions.reader.load_image(frame.image), conditions.reader.truth(frame)
     if image_HW3.shape[:2] != truth_HW.shape:
         raise DataError(
             f"{frame.image} is {image_HW3.shape[:2]}, but {frame.depth} is {truth_HW.shape} (height, width)"

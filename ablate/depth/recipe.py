@@ -9,13 +9,16 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ablate.depth import mgda
 from ablate.depth.model import audit
 from ablate.depth.model.dpt import DPT
 from ablate.depth.train_settings import TrainSettings
@@ -24,6 +27,9 @@ HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 MicroLoss = Callable[[slice], Tensor]
 """The loss of some images of a batch, as their share of the mean over all its images."""
+
+TaskLoss = Callable[[int, Sequence[int]], Tensor]
+"""(task, images) -> the loss of some images of a task, as their share of the mean over all the task's in the batch."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +69,50 @@ class Recipe:
         The weights stay as they are if the loss or its gradient is not finite; the caller decides what that means.
         With fp16 such a step is left out, as the scaler must be, and its norm is given as 0.
         """
-        lr = self._set_lr(done)
-        self.optimizer.zero_grad(set_to_none=True)
+        pieces = [slice(start, min(start + micro_batch, images)) for start in range(0, images, micro_batch)]
+        return self._step(lambda: self._backward(pieces, loss_of), done)
+
+    def step_tasks(self, tasks: Sequence[Sequence[int]], micro_batch: int, loss_of: TaskLoss, done: int) -> Stepped:
+        """As `step`, on the shortest convex combination of the tasks' gradients on the encoder (MGDA; see `mgda`).
+
+        tasks: the images of each in the batch. loss_of: the loss of some images, as their share of the mean over their
+        task's. The decoder, which all tasks share too, moves by the same combination. The loss that is given is the
+        mean of the tasks'. Needs memory for the gradients of every task at once.
+        """
+        return self._step(lambda: self._backward_tasks(tasks, micro_batch, loss_of), done)
+
+    def _backward(self, pieces: Sequence[Any], loss_of: Callable[[Any], Tensor]) -> float:
+        """The sum of the losses; adds its gradient to what there is, and stops at the first that is not finite."""
         value = 0.0
-        for start in range(0, images, micro_batch):
-            loss = loss_of(slice(start, min(start + micro_batch, images)))
+        for piece in pieces:
+            loss = loss_of(piece)
             value += float(loss.detach())
             if not math.isfinite(value):
-                return Stepped(value, math.nan, lr)
+                break
             self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return value
+
+    def _backward_tasks(self, tasks: Sequence[Sequence[int]], micro_batch: int, loss_of: TaskLoss) -> float:
+        named = [(key, parameter) for key, parameter in self.model.named_parameters() if parameter.requires_grad]
+        gradients: list[list[Tensor | None]] = []
+        value = 0.0
+        for number, images in enumerate(tasks):
+            pieces = [images[start : start + micro_batch] for start in range(0, len(images), micro_batch)]
+            value += self._backward(pieces, partial(loss_of, number)) / len(tasks)
+            if not math.isfinite(value):
+                return value
+            gradients.append([parameter.grad for _, parameter in named])
+            self.optimizer.zero_grad(set_to_none=True)
+        for (_, parameter), gradient in zip(named, _min_norm(gradients, [key for key, _ in named]), strict=True):
+            parameter.grad = gradient
+        return value
+
+    def _step(self, backward: Callable[[], float], done: int) -> Stepped:
+        lr = self._set_lr(done)
+        self.optimizer.zero_grad(set_to_none=True)
+        value = backward()
+        if not math.isfinite(value):
+            return Stepped(value, math.nan, lr)
         self.scaler.unscale_(self.optimizer)
         norm = self._norm()
         if not math.isfinite(norm):
@@ -111,6 +152,22 @@ class Recipe:
             nn.utils.clip_grad_value_(self.model.parameters(), self.settings.clip_value)
         if self.settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+
+
+def _min_norm(gradients: Sequence[Sequence[Tensor | None]], keys: Sequence[str]) -> list[Tensor | None]:
+    """The combination that MGDA takes; of all tasks alike where a gradient is not finite, which the caller sees.
+
+    A task that has nothing to learn from in this batch is left out: it would make the combination 0.
+    """
+    encoder = [place for place, key in enumerate(keys) if _is_encoder(key)]
+    gram_TT = mgda.gram_matrix([[task[place] for place in encoder] for task in gradients])
+    if not np.isfinite(gram_TT).all():
+        return mgda.combine(gradients, [1 / len(gradients)] * len(gradients))
+    moving = [place for place, square in enumerate(gram_TT.diagonal().tolist()) if square > 0]
+    if not moving:
+        return mgda.combine(gradients, [1 / len(gradients)] * len(gradients))
+    weights_T = mgda.min_norm_weights(gram_TT[np.ix_(moving, moving)])
+    return mgda.combine([gradients[place] for place in moving], [float(weight) for weight in weights_T])
 
 
 def _optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:

@@ -9,18 +9,21 @@ import random
 import resource
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import timm
 import torch
 from torch import Tensor
 
+from ablate.depth import augment
+from ablate.depth.alignment import align_start
+from ablate.depth.alignment import lines as alignment_lines
 from ablate.depth.attention.base import Attention
 from ablate.depth.config import DepthConfig
 from ablate.depth.data.base import Frame
-from ablate.depth.data.loader import Batch, TrainingData, batches
-from ablate.depth.data.order import epoch_order, flipped
+from ablate.depth.data.loader import Batch, Samples, batches
+from ablate.depth.data.sets import training_sets
 from ablate.depth.data.splits import LABELLED, read_splits, reader
 from ablate.depth.evaluation import Conditions, evaluate
 from ablate.depth.fair import marks
@@ -31,9 +34,10 @@ from ablate.depth.model.loadreport import LoadReport
 from ablate.depth.model.weights import load_weights
 from ablate.depth.objectives import OBJECTIVES, Option, Space
 from ablate.depth.protocol import protocol_of
-from ablate.depth.recipe import Average, Recipe
+from ablate.depth.recipe import Average, Recipe, Stepped
+from ablate.depth.stages import Stage
 from ablate.depth.state import OptimizerState, ScalerState, WeightsState
-from ablate.depth.train_settings import TrainSettings
+from ablate.depth.train_settings import AugmentSettings, TrainSettings
 from ablate.errors import DataError, DivergedError, OutOfMemoryError
 from ablate.task import Component, Evaluation, Json, Placement, Position, StepReport, Tick
 
@@ -50,13 +54,12 @@ class DepthSession:
         self._protocol = protocol_of(config.data.name)
         _make_deterministic(placement.threads)
         self._frames = _read_splits(config)
-        self._data = TrainingData(
-            self._frames["train"], config.data.resolution, config.data.cache_mb, reader(config.data, "train")
-        )
+        self._data = _samples(config)
         self._micro_batch = config.train.batch_size
         self._loss = Loss(config.train.losses, _loss_options(config.train))
         with _memory_errors(config):
             self._model, loaded = _start(config, self._device)
+            aligned = align_start(self._model, config, self._frames["train"], self._protocol, placement.cache_dir)
             self._average = Average(self._model, config.train.ema) if config.train.ema else None
         self._lr_factor = 1.0
         self.enter(0)
@@ -65,9 +68,10 @@ class DepthSession:
             "shared_modules": [[part.name, *part.shared] for part in audit.shared(self._model)],
             "parts": [vars(part) for part in audit.parts(self._model, loaded.filled if loaded else None)],
             "weights": loaded.facts() if loaded else None,
-            "notes": [*marks(config), *(loaded.lines() if loaded else [])],
+            "alignment": aligned,
+            "notes": [*marks(config), *(loaded.lines() if loaded else []), *alignment_lines(aligned)],
             "marks": list(marks(config)),
-            "images": {name: len(frames) for name, frames in self._frames.items()},
+            "images": self._image_counts(),
             "versions": {"torch": torch.__version__, "timm": timm.__version__, "numpy": np.__version__},
         }
         self.splits: tuple[str, ...] = tuple(name for name, frames in self._frames.items() if frames)
@@ -75,7 +79,9 @@ class DepthSession:
             torch.cuda.reset_peak_memory_stats(self._device)
 
     def enter(self, stage: int) -> None:
-        self._recipe = Recipe(self._model, self._config.train, self._device, self._steps_of_stage())
+        self._stage = Stage(self._config, self._sizes(), stage)
+        settings = self._config.train.in_stage(stage)
+        self._recipe = Recipe(self._model, settings, self._device, self._stage.steps_in_all())
         self._recipe.lr_factor = self._lr_factor
         shown = self._average.model if self._average else self._model
         components: dict[str, Component] = {"weights": WeightsState(shown)}
@@ -91,64 +97,82 @@ class DepthSession:
 
     def lighten(self, rung: int) -> str | None:
         whole = self._config.train.batch_size
-        halvings = math.ceil(math.log2(whole))
-        self._micro_batch = max(1, math.ceil(whole / 2**rung))
-        pieces = (
-            f"{math.ceil(whole / self._micro_batch)} pieces of at most {self._micro_batch} of each batch of {whole}"
-        )
+        # normalised by the batch, an image would have another gradient in a smaller piece
+        halvings = 0 if self._config.model.decoder_norm == "batch" else math.ceil(math.log2(whole))
+        self._micro_batch = math.ceil(whole / 2 ** min(rung, halvings))
+        count = math.ceil(whole / self._micro_batch)
+        pieces = f"{count} pieces of at most {self._micro_batch} of each batch of {whole}"
         if rung <= halvings:
             return f"trained {pieces}, their gradients added up"
         if rung > halvings + 1 or self._config.train.gradient_checkpointing:
             return None
         self._model.recompute = True
-        return "activations computed again in the backward pass" + (f", and trained {pieces}" if whole > 1 else "")
+        return "activations computed again in the backward pass" + (f", and trained {pieces}" if count > 1 else "")
 
     def gradient_norms(self) -> Mapping[str, float]:
         return self._recipe.gradient_norms()
 
     def steps(self, epoch: int) -> int:
-        train = self._config.train
-        return train.steps_per_epoch or math.ceil(self._images_per_pass() / train.images_per_step)
+        return self._stage_of(epoch).steps()
 
     def batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
-        config = self._config
-        draws = self._draws(epoch)
-        flips = [flipped(config.seed, passed, index, config.train.flip) for passed, index in draws]
-        order = np.array([index for _, index in draws], dtype=np.int64)
+        config, keys = self._config, self._stage_of(epoch).keys(epoch)
         with _memory_errors(config):  # a batch of large images may be what does not fit
-            yield from batches(
-                self._data,
-                order,
-                np.array(flips, dtype=np.bool_),
-                config.train.images_per_step,
-                first_step,
-                workers=config.data.workers,
-            )
+            yield from batches(self._data, keys, config.train.images_per_step, first_step, config.data.workers)
 
     def step(self, batch: Batch, position: Position) -> StepReport:
         """Raises DivergedError, all parameters being unchanged, if the loss or its gradient is not finite."""
         _seed_everything(self._config.seed, position)
         self._redraw(position)
         self._model.train()
-        done = (position.epoch - 1) * self.steps(position.epoch) + position.step  # all epochs have as many steps
+        stage = self._stage_of(position.epoch)
+        done = stage.done(position.epoch) + position.step
         with _memory_errors(self._config):
             truth = batch.depth.to(self._device)
-            valid = trainable(truth, self._protocol)
+            valid = self._valid(truth, batch)
             image = self._laid_out(batch.image.to(self._device))
             count = len(batch.names)
-            images = None if self._micro_batch >= count else count_images(valid)
-
-            def loss_of(part: slice) -> Tensor:
-                return self._loss_of(image[part], truth[part], valid[part], images)
-
-            stepped = self._recipe.step(count, self._micro_batch, loss_of, done)
+            stepped = self._trained(image, truth, valid, batch, done)
             _refuse_not_finite("training loss", stepped.loss, position, batch)
             _refuse_not_finite("gradient of the training loss", stepped.norm, position, batch)
             if self._average:
-                self._average.update(done)
+                self._average.update(stage.before() + done)
         return StepReport(loss=stepped.loss, images=count, lr=stepped.lr, samples=batch.names)
 
-    def _loss_of(self, image_B3HW: Tensor, truth_B1HW: Tensor, valid_B1HW: Tensor, images: Tensor | None) -> Tensor:
+    def _trained(self, image: Tensor, truth: Tensor, valid: Tensor, batch: Batch, done: int) -> Stepped:
+        relative = torch.tensor(batch.relative, device=self._device)
+
+        def loss_of(part: slice | list[int], images: Tensor | None) -> Tensor:
+            return self._loss_of(image[part], truth[part], valid[part], relative[part], images)
+
+        if self._config.train.objective == "mgda":
+            tasks = [
+                [place for place, number in enumerate(batch.tasks) if number == task] for task in sorted({*batch.tasks})
+            ]
+            counts = [count_images(valid[places]) for places in tasks]
+            return self._recipe.step_tasks(
+                tasks, self._micro_batch, lambda task, part: loss_of(list(part), counts[task]), done
+            )
+        count = len(batch.names)
+        images = None if self._micro_batch >= count else count_images(valid)
+        return self._recipe.step(count, self._micro_batch, lambda part: loss_of(part, images), done)
+
+    def _valid(self, truth_B1HW: Tensor, batch: Batch) -> Tensor:
+        """Where ground truth is trained on: in metres, within the cap of its set's protocol; else wherever it is."""
+        protocols = [self._data.sets[number].protocol for number in batch.tasks]
+        if not any(batch.relative) and len(set(map(id, protocols))) == 1:
+            return trainable(truth_B1HW, protocols[0])
+        caps = [
+            (0.0, math.inf) if relative else (protocol.min_depth, protocol.max_depth)
+            for protocol, relative in zip(protocols, batch.relative, strict=True)
+        ]
+        caps_B2 = torch.tensor(caps, dtype=truth_B1HW.dtype, device=truth_B1HW.device)
+        low_B111, high_B111 = caps_B2[:, :1, None, None], caps_B2[:, 1:, None, None]
+        return (truth_B1HW > low_B111) & (truth_B1HW < high_B111)
+
+    def _loss_of(
+        self, image_B3HW: Tensor, truth_B1HW: Tensor, valid_B1HW: Tensor, relative_B: Tensor, images: Tensor | None
+    ) -> Tensor:
         with self._recipe.autocast():
             output_B1HW = self._model(image_B3HW)
         views: dict[Space, tuple[Tensor, Tensor]] = {}
@@ -156,7 +180,9 @@ class DepthSession:
             metres_B1HW = inverse_to_depth(output_B1HW, self._protocol.scale, self._protocol.shift)
             views["log_depth"] = (metres_B1HW, truth_B1HW)
         if "disparity" in self._loss.spaces:
-            views["disparity"] = (output_B1HW.float(), disparity(truth_B1HW, valid_B1HW))
+            inverse_B1HW = disparity(truth_B1HW, valid_B1HW)
+            inverse_B1HW = torch.where(relative_B[:, None, None, None], truth_B1HW, inverse_B1HW)
+            views["disparity"] = (output_B1HW.float(), inverse_B1HW)
         return self._loss(views, valid_B1HW, images)
 
     def _laid_out(self, image_B3HW: Tensor) -> Tensor:
@@ -164,24 +190,16 @@ class DepthSession:
             image_B3HW.contiguous(memory_format=torch.channels_last) if self._config.train.channels_last else image_B3HW
         )
 
-    def _images_per_pass(self) -> int:
-        subset = self._config.data.subset
-        return subset.n if subset else len(self._frames["train"])
+    def _stage_of(self, epoch: int) -> Stage:
+        stage = self._config.train.stage_of(epoch)
+        return self._stage if self._stage.number == stage else Stage(self._config, self._sizes(), stage)
 
-    def _steps_of_stage(self) -> int:
-        train = self._config.train
-        total = train.epochs * self.steps(1)
-        return total if train.max_steps is None else min(total, train.max_steps)
+    def _sizes(self) -> tuple[int, ...]:
+        return tuple(len(one.frames) for one in self._data.sets)
 
-    def _draws(self, epoch: int) -> list[tuple[int, int]]:
-        """(pass over the images, image) of every sample of an epoch. A pass is an epoch unless epochs count steps."""
-        train = self._config.train
-        if train.steps_per_epoch is None:
-            return [(epoch, int(index)) for index in self._order(epoch)]
-        size, count = self._images_per_pass(), train.steps_per_epoch * train.images_per_step
-        places = range((epoch - 1) * count, epoch * count)
-        orders = {number: self._order(number + 1) for number in range(places[0] // size, places[-1] // size + 1)}
-        return [(place // size + 1, int(orders[place // size][place % size])) for place in places]
+    def _image_counts(self) -> dict[str, int]:
+        counts = {name: len(frames) for name, frames in self._frames.items()}
+        return counts | ({"train": sum(self._sizes())} if self._config.data.mix else {})
 
     def evaluate(self, split: str, tick: Tick) -> Iterator[Evaluation]:
         (self._average.model if self._average else self._model).eval()
@@ -214,14 +232,12 @@ class DepthSession:
         attentions = [m for m in self._model.modules() if isinstance(m, Attention) and m.redraw_every]
         if not attentions:
             return
-        done = (position.epoch - 1) * self.steps(1) + position.step
+        stage = self._stage_of(position.epoch)
+        done = stage.before() + stage.done(position.epoch) + position.step
         generator = torch.Generator(device="cpu").manual_seed(_word(self._config.seed, position, ":features"))
         for module in attentions:
             if done and done % cast(int, module.redraw_every) == 0:
                 module.redraw(generator)
-
-    def _order(self, epoch: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-        return epoch_order(self._config.seed, epoch, len(self._frames["train"]), self._config.data.subset)
 
     def _conditions(self, split: str) -> Conditions:
         model, data = self._config.model, self._config.data
@@ -257,6 +273,24 @@ def _start(config: DepthConfig, device: torch.device) -> tuple[DPT, LoadReport |
     if config.train.compile:
         model.compile()
     return model, loaded
+
+
+def _samples(config: DepthConfig) -> Samples:
+    train, jitter = config.train, config.train.augment.jitter
+    recipe = augment.Recipe(
+        config.data.resolution,
+        train.augment.crop,
+        train.augment.resize,
+        train.flip,
+        augment.Jitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue),
+    )
+    return Samples(
+        training_sets(config),
+        recipe,
+        config.seed,
+        config.data.cache_mb,
+        squashed=train.augment == AugmentSettings(),
+    )
 
 
 def _loss_options(settings: TrainSettings) -> dict[str, dict[str, Option]]:

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ablate.depth import fair
+from ablate.depth import budget, fair
 from ablate.depth.config import DataSettings, DepthConfig, ModelSettings
-from ablate.depth.data.check import check_dataset
+from ablate.depth.data.sets import check_sets, set_digests, training_sets
 from ablate.depth.data.splits import list_digests, read_splits, said_of
 from ablate.depth.metrics import AllMetrics
 from ablate.depth.model import source
 from ablate.errors import DataError
-from ablate.task import Checked, Description, Metric, Placement, RunSettings, Session
+from ablate.task import Checked, Cost, Description, Metric, Placement, RunSettings, Session
 
 if TYPE_CHECKING:
     from ablate.task import Task
@@ -31,14 +31,15 @@ class DepthTask:
 
     def absolute(self, config: RunSettings, root: Path) -> DepthConfig:
         config = _depth(config)
-        data = config.data.model_copy(update={"root": _under(root, config.data.root)})
+        mix = tuple(one.model_copy(update={"root": _under(root, one.root)}) for one in config.data.mix)
+        data = config.data.model_copy(update={"root": _under(root, config.data.root), "mix": mix})
         weights = config.model.weights
         model = config.model.model_copy(update={"weights": source.located(root, weights) if weights else None})
         return config.model_copy(update={"data": data, "model": model})
 
     def digests(self, config: RunSettings) -> Mapping[str, str]:
         config = _depth(config)
-        digests = list_digests(config.data)
+        digests = list_digests(config.data) | set_digests(config)
         return digests | ({"weights": source.digest(config.model.weights)} if config.model.weights else {})
 
     def slug(self, config: RunSettings) -> str:
@@ -58,7 +59,7 @@ class DepthTask:
     def check(self, config: RunSettings, cache_dir: Path | None, say: Callable[[str], None]) -> Checked:
         config = _depth(config)
         _refuse_relative_weights(config)
-        checked = check_dataset(config.data, cache_dir, say)
+        checked = check_sets(config, cache_dir, say)
         return replace(checked, notes=(*_upright(config), *checked.notes))
 
     def describe(self, config: RunSettings) -> Description:
@@ -76,6 +77,12 @@ class DepthTask:
         images, notes = _images(config)
         said = (*fair.marks(config), *_upright(config), *notes)
         return Description(audit.count(model), audit.parts(model, filled), images, said)
+
+    def shape(self, config: RunSettings) -> str:
+        return budget.shape(_depth(config))
+
+    def cost(self, config: RunSettings, cache_dir: Path | None, *, compute: bool) -> Cost | None:
+        return budget.cost(_depth(config), cache_dir, compute=compute)
 
     def open(self, config: RunSettings, placement: Placement) -> Session:
         from ablate.depth.session import DepthSession
@@ -137,6 +144,11 @@ def _images(config: DepthConfig) -> tuple[dict[str, int], tuple[str, ...]]:
                 f"{left_out} of the {listed} frames of the {name} list {verbs[0]} no depth map and {verbs[1]} left out"
             )
     notes += said_of(config.data, splits)
+    if config.data.mix:
+        sets = training_sets(config)
+        counts["train"] = sum(len(one.frames) for one in sets)
+        mixed = ", ".join(f"{one.name} ({len(one.frames)} images)" for one in sets)
+        notes.append(f"trained on {mixed}; validated and tested on {config.data.name}")
     subset = config.data.subset
     if subset:
         notes.append(

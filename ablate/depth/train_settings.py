@@ -49,7 +49,32 @@ class AugmentSettings(Settings):
     jitter: JitterSettings = JitterSettings()
 
 
+class StageSettings(Settings):
+    sets: Literal["all"] | tuple[str, ...] = Field(
+        default="all", description="Which sets of `data.mix`, by name or label."
+    )
+    epochs: int = Field(ge=1, description="Its epochs; their sum is `train.epochs`.")
+    lr: float | None = Field(default=None, gt=0, description="Its learning rate; `train.lr` if not given.")
+    decoder_lr: float | None = Field(
+        default=None, gt=0, description="That of the decoder; `train.decoder_lr` if not given."
+    )
+
+    @field_validator("sets")
+    @classmethod
+    def _some_set(cls, sets: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not sets or (len(set(sets)) != len(sets) and sets != "all"):
+            raise ValueError("expected `all`, or a list of different sets")
+        return sets
+
+
 class TrainSettings(LoopSettings):
+    stages: tuple[StageSettings, ...] = Field(
+        default=(), description="Train in stages, each with a fresh optimiser: {sets, epochs, lr}."
+    )
+    objective: Literal["sum", "mgda"] = Field(
+        default="sum",
+        description="Of several data sets: the mean over all images, or the weights by which every set's loss falls.",
+    )
     batch_size: int = Field(default=1, ge=1, description="Images per step of the network.")
     accumulate: int = Field(default=1, ge=1, description="Batches per optimiser step, whose gradients are averaged.")
     steps_per_epoch: int | None = Field(
@@ -116,6 +141,44 @@ class TrainSettings(LoopSettings):
             return {**values, "weight_decay": default or None}
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _epochs_of_all_stages(cls, values: Any) -> Any:
+        """With stages, `epochs` is the sum of theirs, whether or not it is given."""
+        if not isinstance(values, dict) or not (stages := values.get("stages")) or not isinstance(stages, list | tuple):
+            return values
+        given = [one.get("epochs") if isinstance(one, dict) else getattr(one, "epochs", None) for one in stages]
+        counts = [count for count in given if isinstance(count, int) and not isinstance(count, bool)]
+        if len(counts) < len(stages):
+            return values  # said of the stage
+        total, default = sum(counts), LoopSettings.model_fields["epochs"].default
+        if values.get("epochs", default) not in (default, total):
+            raise ValueError(f"epochs is the sum of the stages' ({total}); change train.stages, or leave epochs out")
+        return {**values, "epochs": total}
+
+    def stage_of(self, epoch: int) -> int:
+        last = 0
+        for number, stage in enumerate(self.stages):
+            last += stage.epochs
+            if epoch <= last:
+                return number
+        return max(0, len(self.stages) - 1)
+
+    def epochs_of(self, stage: int) -> range:
+        """The epochs of a stage, numbered through."""
+        if not self.stages:
+            return range(1, self.epochs + 1)
+        before = sum(one.epochs for one in self.stages[:stage])
+        return range(before + 1, before + self.stages[stage].epochs + 1)
+
+    def in_stage(self, stage: int) -> TrainSettings:
+        """With the stage's own learning rates."""
+        if not self.stages:
+            return self
+        given = self.stages[stage]
+        decoder_lr = self.decoder_lr if given.decoder_lr is None else given.decoder_lr
+        return self.model_copy(update={"lr": given.lr or self.lr, "decoder_lr": decoder_lr})
+
     @property
     def losses(self) -> dict[str, float]:
         """Weights by name."""
@@ -126,7 +189,12 @@ class TrainSettings(LoopSettings):
         """The effective batch: what one optimiser step sees."""
         return self.batch_size * self.accumulate
 
+    def images_per_epoch(self, images: int) -> int:
+        return images if self.steps_per_epoch is None else self.steps_per_epoch * self.images_per_step
+
     def why_not_longer(self) -> str | None:
+        if self.stages:
+            return "its epochs are those of train.stages"
         if self.schedule.name == "constant":
             return None
         return f"its learning rates followed the schedule {self.schedule.name!r} to its end, which more epochs move"

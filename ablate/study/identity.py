@@ -96,7 +96,14 @@ def plain(value: Any) -> Json:
 
 def identity_settings(config: BaseModel) -> dict[str, Json]:
     """The settings of `config` that differ from their defaults and can change a result, by dotted key."""
-    return {key: plain(value) for key, value in _differing(config, None, "", exempt=False)}
+    return {key: plain(_identifying(value)) for key, value in _differing(config, None, "", exempt=False)}
+
+
+def _identifying(value: Any) -> Any:
+    """A value without what, in the settings within a list, cannot change a result."""
+    if isinstance(value, BaseModel):
+        return {item.name: _identifying(getattr(value, item.name)) for item in _fields(type(value)) if item.identity}
+    return [_identifying(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def cell_key(config: BaseModel) -> Hashable:

@@ -20,15 +20,29 @@ SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 Kind = Literal["metric", "relative"]
+"""`metric`: depth in metres; `relative`: inverse depth in any unit, known up to a scale and a shift."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One image and its depth map; `name` is unique in the data set and the same whatever a list's format."""
+    """One image and its depth map; `name` is unique in the data set and the same whatever a list's format.
+
+    mask: an image of the depth map's size; where it is 0, the depth is not to be used. `kind`, `stored` and `scale` are
+    for data sets whose frames differ in what their depth maps hold: see `pairs`.
+    """
 
     name: str
     image: Path
     depth: Path
+    mask: Path | None = None
+    kind: Kind = "metric"
+    stored: Literal["metric", "inverse", "disparity"] = "metric"
+    scale: float = 1.0
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that is read of it."""
+        return (self.image, self.depth) if self.mask is None else (self.image, self.depth, self.mask)
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,8 @@ class Reader(Protocol):
 
     def load_depth(self, path: Path) -> NDArray[np.float32]: ...
 
+    def truth(self, frame: Frame) -> NDArray[np.float32]: ...
+
 
 class Dataset:
     """A data set: see `ablate.depth.data.datasets` for what a subclass must and may define. It holds no state."""
@@ -64,7 +80,9 @@ class Dataset:
     protocol: ClassVar[Any]
     """How it is evaluated: a row of `ablate.depth.protocol`'s table by name, or a row object of one's own."""
     kind: ClassVar[Kind] = "metric"
-    """Whether depth is in metres, or known only up to a scale and a shift."""
+    """Whether frames have depth in metres, or inverse depth that is known only up to a scale and a shift."""
+    dense: ClassVar[bool | None] = False
+    """Whether nearly every pixel has depth, as gradient losses need; None: the files say."""
     lists: ClassVar[Mapping[str, tuple[str, ...]]] = {name: (f"{name}_files.txt",) for name in SPLITS}
     """File names of each split's list; the first that exists is read."""
     example: ClassVar[str] = ""
@@ -82,8 +100,23 @@ class Dataset:
         raise NotImplementedError
 
     def load_depth(self, path: Path) -> NDArray[np.float32]:
-        """A depth map: HW, metres, 0 = none (`kind` relative: any unit). Raises DataError. Must be defined."""
+        """A depth map: HW, metres, 0 = none (`kind` relative: inverse depth > 0 in any unit). Raises DataError.
+
+        Must be defined.
+        """
         raise NotImplementedError
+
+    def truth(self, frame: Frame) -> NDArray[np.float32]:
+        """What is trained on: the depth map of a frame (see `load_depth`), 0 where its mask is. Raises DataError."""
+        values_HW = self.load_depth(frame.depth)
+        if frame.mask is None:
+            return values_HW
+        from ablate.depth.data.images import load_mask, masked
+
+        return masked(values_HW, load_mask(frame.mask), frame)
+
+    def kind_of(self, frame: Frame) -> Kind:
+        return "relative" if self.kind == "relative" else frame.kind
 
     def load_image(self, path: Path) -> NDArray[np.uint8]:
         """The pixels of an image: HW3, RGB, 8 bits. Raises DataError, naming the file."""

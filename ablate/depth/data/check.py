@@ -54,20 +54,20 @@ class Examination:
     notes: tuple[str, ...]
 
 
-def check_dataset(data: DataSettings, cache_dir: Path | None, say: Say) -> Checked:
+def check_dataset(data: DataSettings, cache_dir: Path | None, say: Say, *, train_only: bool = False) -> Checked:
     """Decodes every image and depth map that a run reads, and says what was left out. See `examine`.
 
     Raises one DataError that names everything that is wrong.
     """
-    found = examine(data, cache_dir, say)
+    found = examine(data, cache_dir, say, train_only=train_only)
     if found.errors:
         raise DataError("\n".join(found.errors))
     facts = {"splits": found.splits, "dataset": found.dataset, "fingerprint": found.fingerprint}
     return Checked(found.notes, facts | {"contents": found.contents})
 
 
-def examine(data: DataSettings, cache_dir: Path | None, say: Say) -> Examination:
-    """Looks at every file of the splits that `data` declares.
+def examine(data: DataSettings, cache_dir: Path | None, say: Say, *, train_only: bool = False) -> Examination:
+    """Looks at every file of the splits that `data` declares; of the training list alone if `train_only`.
 
     Frames without a depth map are left out, counted and named. Files that passed are remembered in `cache_dir` by
     path, size and modification time. Errors are: missing or damaged images, damaged depth maps, 8-bit metric depth,
@@ -76,8 +76,9 @@ def examine(data: DataSettings, cache_dir: Path | None, say: Say) -> Examination
     frames that two splits share. Raises DataError as `read_splits`.
     """
     dataset, protocol = find(data.name), protocol_of(data.name)
-    splits = {name: split for name, split in read_splits(data).items() if split.frames or split.without_depth}
-    lists = list_files(data)
+    read = read_splits(data, train_only=train_only)
+    splits = {name: split for name, split in read.items() if split.frames or split.without_depth}
+    lists = list_files(data, train_only=train_only)
     lists = {name: lists.get(name, lists["train"]) for name in splits}
     missing = {path: f"{path}: no such file" for split in splits.values() for path in split.without_image}
     found = inspect_files(dataset, _files(splits, missing), data.root, cache_dir, say)
@@ -89,14 +90,15 @@ def examine(data: DataSettings, cache_dir: Path | None, say: Say) -> Examination
     facts = {name: _facts(dataset, split, found, kin.get(name)) for name, split in splits.items()}
     errors = [*_complaint(data.root, problems, lacking), *contamination(splits, found.seen, lists)]
     notes = _dropped(splits)
-    whole_errors, whole_notes = _whole_metres(data, dataset, facts)
+    metric = {name: fact for name, fact in facts.items() if _is_metric(dataset, splits[name])}
+    whole_errors, whole_notes = _whole_metres(data, metric)
     return Examination(
         dataset=dataset.name,
         kind=dataset.kind,
         root=data.root,
         lists=lists,
         splits=facts,
-        fingerprint=fingerprint(data.root, splits, found.sizes, list_digests(data)),
+        fingerprint=fingerprint(data.root, splits, found.sizes, list_digests(data, train_only=train_only)),
         contents=contents(data.root, found.seen),
         errors=(*errors, *whole_errors),
         notes=(*notes, *whole_notes, *_remarks(dataset, splits, found.seen, facts, kin)),
@@ -104,20 +106,18 @@ def examine(data: DataSettings, cache_dir: Path | None, say: Say) -> Examination
 
 
 def _files(splits: Mapping[str, Split], missing: Mapping[Path, str]) -> list[File]:
-    files = dict.fromkeys(
-        file
-        for split in splits.values()
-        for frame in split.frames
-        for file in (File("image", frame.image), File("depth", frame.depth))
-    )
-    return [file for file in files if file.path not in missing]
+    files: dict[tuple[str, Path], File] = {}
+    for split in splits.values():
+        for frame in split.frames:
+            files.setdefault(("image", frame.image), File("image", frame.image, frame))
+            files.setdefault(("depth", frame.depth), File("depth", frame.depth, frame))
+    return [file for file in files.values() if file.path not in missing]
 
 
 def _eight_bits(dataset: Dataset, splits: Mapping[str, Split], seen: Mapping[Path, Seen]) -> Iterator[str]:
     """Metric depth in 8 bits; a relative data set, such as ReDWeb, may well have it."""
-    if dataset.kind != "metric":
-        return
-    for path in dict.fromkeys(frame.depth for split in splits.values() for frame in split.frames):
+    frames = [frame for split in splits.values() for frame in split.frames]
+    for path in dict.fromkeys(frame.depth for frame in frames if dataset.kind_of(frame) == frame.stored == "metric"):
         shown = seen.get(path)
         if shown is not None and shown.bits is not None and shown.bits <= 8:
             yield (
@@ -160,7 +160,7 @@ def _lacks(
         return
     if not any(depth.valid for depth in known):
         yield f"{name}: none of the {len(known)} depth maps holds any depth (0 means: not measured)"
-    elif dataset.kind == "metric" and all(
+    elif _is_metric(dataset, split) and all(
         depth.lowest >= protocol.max_depth or depth.highest <= protocol.min_depth for depth in known if depth.valid
     ):
         yield (
@@ -169,13 +169,15 @@ def _lacks(
         )
 
 
-def _whole_metres(
-    data: DataSettings, dataset: Dataset, facts: Mapping[str, Mapping[str, Any]]
-) -> tuple[list[str], list[str]]:
-    """(errors, notes) on splits whose every depth is a whole number of metres."""
+def _is_metric(dataset: Dataset, split: Split) -> bool:
+    return all(dataset.kind_of(frame) == "metric" for frame in split.frames)
+
+
+def _whole_metres(data: DataSettings, facts: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """(errors, notes) on splits, all of them in metres, whose every depth is a whole number of them."""
     errors, notes = [], []
     for name, fact in facts.items():
-        if dataset.kind != "metric" or not fact["whole_metres"]:
+        if not fact["whole_metres"]:
             continue
         declared = data.labels == "floor_metres" and name in LABELLED
         text = f"{name}: every depth is a whole number of metres, as if labels had been cut to 8 bits"

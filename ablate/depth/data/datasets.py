@@ -9,7 +9,9 @@ class or an instance of it. It must define
                list's order; those without a depth map by name; an empty `Split(())` if there is no such list;
 * `load_depth(path)`   HW float32 metres, 0 where nothing was measured.
 
-and it may define `kind` ("relative" for depth without a unit), `lists` (the names of the list files), `load_image`
+and it may define `kind` ("relative": `load_depth` gives inverse depth > 0 up to a scale and a shift, to train on with
+losses that need no unit, never to validate on), `dense` (true where nearly every pixel has depth, as gradient losses
+need), `truth` (what `load_depth` gives, where a frame's mask lets it through), `lists` (the names of the list files), `load_image`
 (8-bit PNG and JPEG are read by default), `depth_bits`, `names_of`, `drive_of`, `place_of`, `window`, `example` and
 `sample`; `Dataset` says what each means and does by default. Whatever `drive_of` and `place_of` tell gives the checks
 for shared drives and neighbouring frames, and `data.holdout: drives`.
@@ -62,7 +64,38 @@ def _nyu() -> Dataset:
     return NYU
 
 
-_BUILT_IN: dict[str, Callable[[], Dataset]] = {"kitti": _kitti, "nyu": _nyu}
+def _redweb() -> Dataset:
+    from ablate.depth.data.relative import REDWEB
+
+    return REDWEB
+
+
+def _hrwsi() -> Dataset:
+    from ablate.depth.data.relative import HRWSI
+
+    return HRWSI
+
+
+def _blendedmvs() -> Dataset:
+    from ablate.depth.data.relative import BLENDEDMVS
+
+    return BLENDEDMVS
+
+
+def _pairs() -> Dataset:
+    from ablate.depth.data.pairs import PAIRS
+
+    return PAIRS
+
+
+_BUILT_IN: dict[str, Callable[[], Dataset]] = {
+    "kitti": _kitti,
+    "nyu": _nyu,
+    "redweb": _redweb,
+    "hrwsi": _hrwsi,
+    "blendedmvs": _blendedmvs,
+    "pairs": _pairs,
+}
 
 
 def names() -> tuple[str, ...]:

@@ -19,7 +19,7 @@ def fingerprint(root: Path, splits: Mapping[str, Split], sizes: Mapping[Path, in
     lines = [f"list {name} {digest}" for name, digest in sorted(lists.items())]
     for name, split in splits.items():
         for frame in split.frames:
-            files = [f"{_below(root, path)}\t{sizes.get(path, -1)}" for path in (frame.image, frame.depth)]
+            files = [f"{_below(root, path)}\t{sizes.get(path, -1)}" for path in frame.files]
             lines.append("\t".join([name, frame.name, *files]))
         lines += [f"{name}\t{frame}\tno depth" for frame in split.without_depth]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()

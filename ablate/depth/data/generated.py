@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ablate.depth.data.base import SPLITS
+from ablate.depth.data.pfm import pfm_bytes
 from ablate.errors import UsageError
 from ablate.runs.files import write_atomic, write_lagging
 
@@ -41,6 +42,11 @@ class Place:
     line: str
     image: Path
     depth: Path
+    mask: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.image, self.depth) if self.mask is None else (self.image, self.depth, self.mask)
 
 
 @dataclass(frozen=True)
@@ -48,18 +54,18 @@ class Layout:
     """A kind of generated set."""
 
     what: str
-    """In sentences: street, room."""
+    """In sentences: street, room; its first word names the claim."""
     lists: Mapping[str, str]
     """The list file of each split."""
     place: Callable[[str, int, int], Place]
     """(split, drive, frame) -> where it goes."""
     first_drive: int
-    draw: Callable[[np.random.Generator], tuple[NDArray[np.uint8], NDArray[np.uint16]]]
-    """A picture (HW3, RGB) and its depth map as it is stored (HW)."""
+    draw: Callable[[np.random.Generator], tuple[NDArray[Any], ...]]
+    """What each of a place's files holds: a picture (HW3, RGB), its depth map as it is stored (HW), and its mask."""
 
     @property
     def claim(self) -> str:
-        return f"{self.what}.json"
+        return f"{self.what.split()[0].lower()}.json"
 
     def list_file(self, folder: Path, split: str) -> Path:
         return folder / self.lists[split]
@@ -90,7 +96,7 @@ def make(folder: Path, layout: Layout, *, frames: Mapping[str, int], seed: int, 
         layout.list_file(folder, name).unlink(missing_ok=True)
     write_atomic(folder / layout.claim, claim)
     for place in {(place.split, place.drive): place for place in places}.values():
-        for path in (place.image, place.depth):
+        for path in place.files:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
     _draw(folder, layout, places, seed, say)
     for name in reversed(SPLITS):
@@ -146,7 +152,7 @@ def _complete(folder: Path, layout: Layout, places: Iterable[Place]) -> bool:
         expected, file = _lines(places, name), layout.list_file(folder, name)
         if (file.read_bytes() if file.is_file() else b"") != expected:
             return False
-    return all(_has_bytes(folder / path) for place in places for path in (place.image, place.depth))
+    return all(_has_bytes(folder / path) for place in places for path in place.files)
 
 
 def _has_bytes(path: Path) -> bool:
@@ -173,17 +179,18 @@ def _draw(folder: Path, layout: Layout, places: list[Place], seed: int, say: Say
 
 def _draw_one(folder: Path, layout: Layout, place: Place, seed: int) -> None:
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, place.drive, place.frame])))
-    image, depth = layout.draw(rng)
-    _write(folder / place.image, Image.fromarray(image))
-    _write(folder / place.depth, Image.fromarray(depth))
+    for path, pixels in zip(place.files, layout.draw(rng), strict=True):
+        _write(folder / path, pixels)
 
 
-def _write(path: Path, image: Image.Image) -> None:
+def _write(path: Path, pixels: NDArray[Any]) -> None:
     """Aside, then renamed: a kill leaves no half file. Not fsynced: the check before training finds what a power cut
     spoils, and two fsyncs per frame would take longer than drawing it."""
     content = io.BytesIO()
     if path.suffix == ".jpg":
-        image.save(content, "JPEG", quality=95)
+        Image.fromarray(pixels).save(content, "JPEG", quality=95)
+    elif path.suffix == ".pfm":
+        content.write(pfm_bytes(pixels))
     else:
-        image.save(content, "PNG", compress_level=1)
+        Image.fromarray(pixels).save(content, "PNG", compress_level=1)
     write_lagging(path, content.getvalue())

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from ablate.depth.data.base import Frame
 from ablate.errors import DataError
 
 METRES_PER_UNIT = 1 / 256
@@ -49,6 +50,48 @@ def load_raw_depth(path: Path, unit: str = "metres x 256", lost: str = FLOORED) 
     if image.format != "PNG" or image.mode != "I;16":
         raise DataError(f"{path}: {_described(image)} instead of a 16-bit single-channel PNG of {unit}; {lost}")
     return np.asarray(image)
+
+
+def load_mask(path: Path) -> NDArray[np.bool_]:
+    """Where a mask image lets pixels through: HW, by its first channel; 8-bit values above 127, 1-bit ones that are set.
+
+    Raises DataError if it is damaged or no 8-bit image.
+    """
+    image = _decoded(path)
+    if image.mode not in _EIGHT_BITS:
+        raise DataError(f"{path}: {_described(image)} instead of an 8-bit mask")
+    return np.asarray(image.convert("L")) > 127
+
+
+def load_grey(path: Path) -> NDArray[np.uint8]:
+    """The values of an 8-bit image of one channel, or of three that are the same: HW. Raises DataError."""
+    image = _decoded(path)
+    if image.mode not in ("L", "RGB", "P"):
+        raise DataError(f"{path}: {_described(image)} instead of 8 bits in one channel")
+    if image.mode == "L":
+        return np.asarray(image)
+    pixels = np.asarray(image.convert("RGB"))
+    if (pixels != pixels[..., :1]).any():
+        raise DataError(f"{path}: a colour image instead of one channel of values")
+    return pixels[..., 0]
+
+
+def load_values(path: Path) -> NDArray[np.float32]:
+    """The values of a PNG of one channel, of 8 or 16 bits: HW. Raises DataError if it is damaged or anything else."""
+    image = _decoded(path)
+    if image.format != "PNG" or image.mode not in ("L", "I;16"):
+        raise DataError(f"{path}: {_described(image)} instead of a PNG of 8 or 16 bits in one channel")
+    return np.asarray(image).astype(np.float32)
+
+
+def masked(values_HW: NDArray[np.float32], mask_HW: NDArray[np.bool_], frame: Frame) -> NDArray[np.float32]:
+    """The values, 0 where the mask lets nothing through. Raises DataError if the sizes differ."""
+    if values_HW.shape != mask_HW.shape:
+        raise DataError(
+            f"{frame.mask} is {mask_HW.shape}, but {frame.depth} is {values_HW.shape} (height, width): a mask must have "
+            "the size of its depth map"
+        )
+    return np.where(mask_HW, values_HW, np.float32(0))
 
 
 def stored_bits(path: Path) -> int | None:

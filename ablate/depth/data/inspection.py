@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.depth.data.base import Dataset
+from ablate.depth.data.base import Dataset, Frame
 from ablate.depth.data.verified import Seen, VerifiedFiles
 from ablate.errors import DataError
 
@@ -31,6 +31,16 @@ Role = Literal["image", "depth"]
 class File:
     role: Role
     path: Path
+    frame: Frame
+    """The first that has it."""
+
+    def key(self) -> str:
+        """What its inspection depends on beside the file itself. Raises DataError for a mask that is absent."""
+        frame = self.frame
+        if self.role == "image" or (frame.mask, frame.stored, frame.scale) == (None, "metric", 1.0):
+            return self.role
+        mask = VerifiedFiles.key("mask", frame.mask, _status(frame.mask)) if frame.mask else ""
+        return f"{self.role}|{frame.stored}|{frame.scale!r}|{mask}"
 
 
 @dataclass
@@ -50,12 +60,12 @@ def inspect_files(dataset: Dataset, files: Sequence[File], root: Path, cache_dir
     unknown: list[tuple[File, str]] = []
     for file in files:
         try:
-            status = _status(file.path)
+            status, role = _status(file.path), file.key()
         except DataError as error:
             found.bad.append(str(error))
             continue
         found.sizes[file.path] = status.st_size
-        key = VerifiedFiles.key(f"{file.role}|{reader}", file.path, status)
+        key = VerifiedFiles.key(f"{role}|{reader}", file.path, status)
         known = cache.get(key)
         if known is None:
             unknown.append((file, key))
@@ -114,10 +124,13 @@ def _decoded(dataset: Dataset, files: Sequence[File], say: Say) -> Iterator[Seen
 
 def _decode(dataset: Dataset, file: File) -> Seen | DataError:
     try:
-        digest = hashlib.blake2b(file.path.read_bytes(), digest_size=16).hexdigest()
+        content = file.path.read_bytes()
+        if file.role == "depth" and file.frame.mask is not None:
+            content += file.frame.mask.read_bytes()
+        digest = hashlib.blake2b(content, digest_size=16).hexdigest()
         if file.role == "image":
             return _image(dataset.load_image(file.path), digest, file.path)
-        return _depth(dataset.load_depth(file.path), digest, dataset.depth_bits(file.path), file.path)
+        return _depth(dataset.truth(file.frame), digest, dataset.depth_bits(file.path), file.path)
     except DataError as error:
         return error
     except OSError as error:

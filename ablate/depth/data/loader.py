@@ -1,7 +1,7 @@
-"""Training images as tensors: squashed to the training resolution, mirrored, cached, batched. Needs torch.
+"""Training images as tensors: brought to the training resolution, augmented, cached, batched. Needs torch.
 
-What a batch holds is a pure function of (frames, size, order, flips): workers, cache and the first step cannot
-change it.
+What a batch holds is a pure function of the frames, the settings and its keys: workers, cache and the first step
+cannot change it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ablate.depth import augment
 from ablate.depth.data.base import Frame, Reader
 from ablate.depth.data.images import squash_depth
 from ablate.depth.data.kitti import KITTI
+from ablate.depth.data.order import flipped
+from ablate.depth.data.sets import TrainingSet
 from ablate.errors import DataError, TrainingError
 
 WORKER_TIMEOUT = 120.0
@@ -31,11 +34,20 @@ WORKER_TIMEOUT = 120.0
 
 @dataclass(frozen=True)
 class Batch:
-    """`image`: B3HW float32 in [-1, 1]; `depth`: B1HW float32 metres, 0 = none; `names` of the frames."""
+    """`image`: B3HW float32 in [-1, 1]; `depth`: B1HW float32 metres, 0 = none; `names` of the frames.
+
+    tasks: the number of each image's data set; relative: whether its `depth` is inverse depth without a unit instead.
+    """
 
     image: Tensor
     depth: Tensor
     names: tuple[str, ...]
+    tasks: tuple[int, ...]
+    relative: tuple[bool, ...]
+
+
+Key = tuple[int, int, int]
+"""(data set, image, pass over the images) of a sample: everything that it depends on."""
 
 
 def squash_image(image_HW3: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
@@ -83,31 +95,72 @@ class TrainingData(Dataset[tuple[Tensor, Tensor]]):
     def _resized(self, index: int) -> tuple[Tensor, NDArray[np.float32]]:
         if index in self._cache:
             return self._cache[index]
-        frame = self.frames[index]
-        image, depth = self._reader.load_image(frame.image), self._reader.load_depth(frame.depth)
-        if image.shape[:2] != depth.shape:
-            raise DataError(f"{frame.image} is {image.shape[:2]}, but {frame.depth} is {depth.shape} (height, width)")
+        image, depth = _read(self.frames[index], self._reader)
         resized = squash_image(image, self.size), squash_depth(depth, self.size)
         if index < self._cached_frames:
             self._cache[index] = resized
         return resized
 
 
-def batches(
-    data: TrainingData,
-    order: NDArray[np.int64],
-    flips: NDArray[np.bool_],
-    batch_size: int,
-    first_step: int,
-    workers: int,
-) -> Iterator[Batch]:
+class Samples:
+    """Samples of one or several data sets, by `Key`. Images of all sets are numbered through, for augmentation.
+
+    A recipe that squashes whole frames reads through the cache, which the sets share evenly. Raises DataError as
+    `TrainingData`, and for a frame that is smaller than the crop of its protocol, if the recipe has one.
+    """
+
+    def __init__(
+        self, sets: Sequence[TrainingSet], recipe: augment.Recipe, seed: int, cache_mb: int, *, squashed: bool
+    ) -> None:
+        self.sets, self._recipe, self._seed, self._squashed = tuple(sets), recipe, seed, squashed
+        self._squash = [TrainingData(one.frames, recipe.size, cache_mb // len(sets), one.reader) for one in sets]
+        self._first = [sum(len(one.frames) for one in sets[:number]) for number in range(len(sets))]
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+        number, index, passed = key
+        place = self._first[number] + index
+        if self._squashed:
+            return self._squash[number][index, flipped(self._seed, passed, place, self._recipe.flip)]
+        one = self.sets[number]
+        frame = one.frames[index]
+        image, depth = _read(frame, one.reader)
+        try:
+            planned = augment.plan(self._recipe, self._seed, passed, place, depth.shape, one.protocol)
+        except DataError as error:
+            raise DataError(f"{frame.image}: {error}; or leave train.augment.crop out") from error
+        pixels, metres, _ = augment.apply(planned, image, depth, None, _resize)
+        return to_network(torch.from_numpy(pixels).permute(2, 0, 1)).contiguous(), torch.from_numpy(metres)[None]
+
+    def batch(self, keys: Sequence[Key]) -> Batch:
+        images, depths = zip(*(self[key] for key in keys), strict=True)
+        chosen = [(self.sets[number], self.sets[number].frames[index]) for number, index, _ in keys]
+        return Batch(
+            torch.stack(images),
+            torch.stack(depths),
+            tuple(frame.name for _, frame in chosen),
+            tuple(number for number, _, _ in keys),
+            tuple(one.dataset.kind_of(frame) == "relative" for one, frame in chosen),
+        )
+
+
+def _read(frame: Frame, reader: Reader) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    image, depth = reader.load_image(frame.image), reader.truth(frame)
+    if image.shape[:2] != depth.shape:
+        raise DataError(f"{frame.image} is {image.shape[:2]}, but {frame.depth} is {depth.shape} (height, width)")
+    return image, depth
+
+
+def _resize(image_HW3: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    pixels: NDArray[np.uint8] = squash_image(image_HW3, size).permute(1, 2, 0).numpy()
+    return pixels
+
+
+def batches(data: Samples, keys: Sequence[Key], batch_size: int, first_step: int, workers: int) -> Iterator[Batch]:
     """The batches of one epoch from step `first_step` on; a last one may be smaller.
 
-    order: indices into `data`, one per sample; flips: whether each of those samples is mirrored. No global random
-    state is read or changed. Raises DataError as `TrainingData`, and TrainingError if a loader process was killed or
-    gives nothing for `WORKER_TIMEOUT` seconds.
+    keys: one per sample. No global random state is read or changed. Raises DataError as `Samples`, and TrainingError
+    if a loader process was killed or gives nothing for `WORKER_TIMEOUT` seconds.
     """
-    keys = [(int(index), bool(flip)) for index, flip in zip(order, flips, strict=True)]
     steps = _Steps(data, [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)])
     remaining = range(first_step, len(steps))
     fetched = _fetched(steps, remaining, workers) if workers and len(remaining) else (steps[step] for step in remaining)
@@ -120,21 +173,17 @@ def batches(
 class _Steps(Dataset["Batch | DataError"]):
     """Whole batches by step. A bad file is a value, since torch would wrap an exception's text in a traceback."""
 
-    def __init__(self, data: TrainingData, keys: list[list[tuple[int, bool]]]) -> None:
+    def __init__(self, data: Samples, keys: list[Sequence[Key]]) -> None:
         self._data, self._keys = data, keys
 
     def __len__(self) -> int:
         return len(self._keys)
 
     def __getitem__(self, step: int) -> Batch | DataError:
-        keys = self._keys[step]
         try:
-            samples = [self._data[key] for key in keys]
+            return self._data.batch(self._keys[step])
         except DataError as error:
             return error
-        images, depths = zip(*samples, strict=True)
-        names = tuple(self._data.frames[index].name for index, _ in keys)
-        return Batch(torch.stack(images), torch.stack(depths), names)
 
 
 def _fetched(steps: _Steps, remaining: range, workers: int) -> Iterator[Batch | DataError]:

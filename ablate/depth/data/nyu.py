@@ -66,6 +66,7 @@ class Nyu(Dataset):
 
     name: ClassVar[str] = "nyu"
     protocol: ClassVar[str] = "nyu"
+    dense: ClassVar[bool | None] = True
     lists: ClassVar[Mapping[str, tuple[str, ...]]] = {
         name: (f"nyudepthv2_{name}_files_with_gt.txt", f"{name}_files.txt") for name in SPLITS
     }

@@ -53,7 +53,7 @@ def _place(split: str, drive: int, frame: int) -> Place:
     return Place(split, drive, frame, line, folder / image, folder / depth)
 
 
-def _draw(rng: Rng) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+def draw_room(rng: Rng) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     """A picture (HW3, RGB) and its depth map (HW, millimetres, 0 = none)."""
     room, things = _furnished(rng)
     x, y, z = _rays(rng.uniform(-0.12, 0.25), rng.uniform(-0.5, 0.5))
@@ -150,4 +150,4 @@ def _measured(depth: Float, rng: Rng) -> NDArray[np.uint16]:
     return units
 
 
-ROOM = Layout("room", {name: f"nyudepthv2_{name}_files_with_gt.txt" for name in SPLITS}, _place, 1, _draw)
+ROOM = Layout("room", {name: f"nyudepthv2_{name}_files_with_gt.txt" for name in SPLITS}, _place, 1, draw_room)

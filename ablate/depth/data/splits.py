@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ablate.depth.config import DataSettings
-from ablate.depth.data.base import SPLITS, Dataset, Reader, Split
+from ablate.depth.data.base import SPLITS, Dataset, Frame, Reader, Split
 from ablate.depth.data.datasets import find
 from ablate.errors import DataError
 
@@ -26,22 +26,26 @@ LABELLED = ("train", "val")
 figures came from the published evaluator, which read the true depth."""
 
 
-def read_splits(data: DataSettings) -> dict[str, Split]:
+def read_splits(data: DataSettings, *, train_only: bool = False) -> dict[str, Split]:
     """Every split that a run uses, empty without a test list. Opens no image.
+
+    train_only: the others are empty, and their lists need not be there.
 
     Raises DataError for lists that are absent or damaged, and if `data.holdout` cannot be done.
     """
-    dataset, listed = find(data.name), list_files(data)
+    dataset, listed = find(data.name), list_files(data, train_only=train_only)
     splits = {name: dataset.read_split(data.root, data.split, name) for name in SPLITS if name in listed}
     if data.holdout == "drives":
         splits["train"], splits["val"] = hold_out(dataset, splits["train"], listed["train"])
     return {name: splits.get(name, Split(())) for name in SPLITS}
 
 
-def list_files(data: DataSettings) -> dict[str, Path]:
+def list_files(data: DataSettings, *, train_only: bool = False) -> dict[str, Path]:
     """The list files that decide a run's splits, by name. Raises DataError as `read_splits`."""
     dataset = find(data.name)
     listed = dataset.list_files(data.root, data.split)
+    if train_only:
+        return {"train": listed["train"]}
     if data.holdout == "drives":
         listed.pop("val", None)
     elif "val" not in listed:
@@ -52,10 +56,10 @@ def list_files(data: DataSettings) -> dict[str, Path]:
     return listed
 
 
-def list_digests(data: DataSettings) -> dict[str, str]:
+def list_digests(data: DataSettings, *, train_only: bool = False) -> dict[str, str]:
     """SHA-256 of the frames of each list that decides a run's splits. Raises DataError as `list_files`."""
     dataset = find(data.name)
-    return {name: dataset.list_digest(path) for name, path in list_files(data).items()}
+    return {name: dataset.list_digest(path) for name, path in list_files(data, train_only=train_only).items()}
 
 
 def hold_out(dataset: Dataset, train: Split, file: Path) -> tuple[Split, Split]:
@@ -134,6 +138,10 @@ class WholeMetres:
 
     def load_depth(self, path: Path) -> NDArray[np.float32]:
         depth_HW: NDArray[np.float32] = np.floor(self.reader.load_depth(path))
+        return depth_HW
+
+    def truth(self, frame: Frame) -> NDArray[np.float32]:
+        depth_HW: NDArray[np.float32] = np.floor(self.reader.truth(frame))
         return depth_HW
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +13,34 @@ import pytest
 import torch
 from PIL import Image
 
+from ablate.depth import protocol
+from ablate.depth.augment import Jitter, Recipe, apply, plan
 from ablate.depth.config import DataSettings
 from ablate.depth.data import loader
-from ablate.depth.data.kitti import Frame, Kitti, load_depth, load_image, read_split
-from ablate.depth.data.loader import Batch, TrainingData, batches, squash_image
+from ablate.depth.data.kitti import KITTI, Frame, Kitti, load_depth, load_image, read_split
+from ablate.depth.data.loader import Batch, Samples, TrainingData, batches, squash_image
+from ablate.depth.data.order import flipped
+from ablate.depth.data.sets import TrainingSet
 from ablate.depth.data.splits import reader
 from ablate.errors import DataError, TrainingError
 
 SIZE = (96, 320)
-ORDER = np.array([4, 0, 3, 5, 1])
-FLIPS = np.array([True, False, False, True, True])
+ORDER = [4, 0, 3, 5, 1]
+KEYS = [(0, index, 1) for index in ORDER]
+AUGMENTED = Recipe(SIZE, "random", "shorter", 0.5, Jitter(0.2, 0.2, 0.2, 0.1))
 
 
-def all_batches(street: Path, cache_mb: int = 0, first_step: int = 0, workers: int = 0) -> list[Batch]:
-    data = TrainingData(read_split(street, None, "train").frames, SIZE, cache_mb)
-    return list(batches(data, ORDER, FLIPS, 2, first_step, workers))
+def samples(frames: Sequence[Frame], recipe: Recipe | None = None, cache_mb: int = 0) -> Samples:
+    """Squashed, unless a recipe is given."""
+    one = TrainingSet("kitti", KITTI, KITTI, protocol.KITTI, tuple(frames))
+    return Samples([one], recipe or Recipe(SIZE), 0, cache_mb, squashed=recipe is None)
+
+
+def all_batches(
+    street: Path, cache_mb: int = 0, first_step: int = 0, workers: int = 0, recipe: Recipe | None = None
+) -> list[Batch]:
+    data = samples(read_split(street, None, "train").frames, recipe, cache_mb)
+    return list(batches(data, KEYS, 2, first_step, workers))
 
 
 def same(one: list[Batch], other: list[Batch]) -> bool:
@@ -53,6 +67,46 @@ def test_a_flip_mirrors_image_and_depth_together(street: Path) -> None:
     mirrored_image, mirrored_depth = data[2, True]
     assert torch.equal(mirrored_image, image.flip(-1)) and torch.equal(mirrored_depth, depth.flip(-1))
     assert not torch.equal(mirrored_depth, depth)
+
+
+def test_without_augmentation_a_sample_is_squashed_and_mirrored_as_ever(street: Path) -> None:
+    frames = read_split(street, None, "train").frames
+    plain, both = TrainingData(frames, SIZE, 0), set()
+    for key in [*KEYS, (0, 2, 5), (0, 2, 6), (0, 2, 7)]:
+        mirrored = flipped(0, key[2], key[1], 0.5)
+        both.add(mirrored)
+        for got, expected in zip(samples(frames)[key], plain[key[1], mirrored], strict=True):
+            assert torch.equal(got, expected)
+    assert both == {True, False}
+
+
+def test_an_augmented_sample_is_what_the_plan_says_and_changes_with_the_pass(street: Path) -> None:
+    frames = read_split(street, None, "train").frames
+    data = samples(frames, AUGMENTED, cache_mb=64)
+    image, depth = data[0, 3, 2]
+    source, truth = load_image(frames[3].image), load_depth(frames[3].depth)
+    planned = plan(AUGMENTED, 0, 2, 3, truth.shape)
+    pixels, metres, _ = apply(planned, source, truth, None, loader._resize)
+    assert np.array_equal(depth[0].numpy(), metres) and metres.any()
+    assert np.array_equal(((image + 1) * 127.5).round().byte().permute(1, 2, 0).numpy(), pixels)
+    again, other = data[0, 3, 2], data[0, 3, 4]
+    assert torch.equal(again[0], image) and torch.equal(again[1], depth)
+    assert not torch.equal(other[1], depth)
+
+
+def test_several_sets_are_drawn_by_their_number_and_numbered_through(street: Path) -> None:
+    frames = read_split(street, None, "train").frames
+    parts = [
+        TrainingSet(name, KITTI, KITTI, protocol.KITTI, tuple(part))
+        for name, part in zip("ab", (frames[:2], frames[2:]))
+    ]
+    for recipe, squashed in ((Recipe(SIZE), True), (AUGMENTED, False)):
+        mixed, whole = (Samples(sets, recipe, 0, 1, squashed=squashed) for sets in (parts, samples(frames).sets))
+        batch = mixed.batch([(1, 1, 4), (0, 1, 4)])
+        assert (batch.tasks, batch.relative) == ((1, 0), (False, False))
+        assert batch.names == (frames[3].name, frames[1].name)
+        expected = whole.batch([(0, 3, 4), (0, 1, 4)])
+        assert torch.equal(batch.image, expected.image) and torch.equal(batch.depth, expected.depth)
 
 
 def test_depth_keeps_values_that_the_map_holds(street: Path) -> None:
@@ -86,10 +140,10 @@ def test_the_image_is_resized_as_opencv_does(street: Path) -> None:
 @pytest.mark.parametrize("cache_mb", [1, 64])
 def test_the_cache_changes_nothing_and_keeps_its_limit(street: Path, cache_mb: int) -> None:
     assert same(all_batches(street), all_batches(street, cache_mb=cache_mb))
-    data = TrainingData(read_split(street, None, "train").frames, SIZE, cache_mb)
+    data = samples(read_split(street, None, "train").frames, None, cache_mb)
     for _ in range(2):
-        assert same(list(batches(data, ORDER, FLIPS, 2, 0, 0)), all_batches(street))
-    held = sum(pixels.numel() + units.nbytes for pixels, units in data._cache.values())
+        assert same(list(batches(data, KEYS, 2, 0, 0)), all_batches(street))
+    held = sum(pixels.numel() + units.nbytes for pixels, units in data._squash[0]._cache.values())
     assert 0 < held <= cache_mb * 2**20
 
 
@@ -120,14 +174,16 @@ def test_the_test_split_is_scored_on_the_true_depth(street: Path, split: str, fl
 
 @pytest.mark.parametrize("first_step", [0, 1, 2, 3, 9])
 def test_a_resumed_epoch_gives_the_rest(street: Path, first_step: int) -> None:
-    assert same(all_batches(street, first_step=first_step), all_batches(street)[first_step:])
+    for recipe in (None, AUGMENTED):
+        whole = all_batches(street, recipe=recipe)
+        assert same(all_batches(street, first_step=first_step, recipe=recipe), whole[first_step:])
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_workers_change_neither_batches_nor_random_state(street: Path, workers: int) -> None:
-    expected = all_batches(street, first_step=1)
+@pytest.mark.parametrize(("workers", "recipe"), [(1, None), (2, None), (2, AUGMENTED)])
+def test_workers_change_neither_batches_nor_random_state(street: Path, workers: int, recipe: Recipe | None) -> None:
+    expected = all_batches(street, first_step=1, recipe=recipe)
     before = torch.get_rng_state()
-    assert same(all_batches(street, first_step=1, workers=workers), expected)
+    assert same(all_batches(street, first_step=1, workers=workers, recipe=recipe), expected)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -135,8 +191,7 @@ def test_workers_change_neither_batches_nor_random_state(street: Path, workers: 
 def test_a_file_that_became_bad_is_named(kitti, workers: int) -> None:
     frames = read_split(kitti(train=3), None, "train").frames
     frames[1].image.write_bytes(frames[1].image.read_bytes()[:100])
-    data = TrainingData(frames, (32, 64), 0)
-    made = batches(data, np.arange(3), np.zeros(3, bool), 1, 0, workers)
+    made = batches(samples(frames), [(0, index, 1) for index in range(3)], 1, 0, workers)
     assert next(made).names == (frames[0].name,)
     with pytest.raises(DataError) as error:
         list(made)
@@ -151,15 +206,15 @@ def test_image_and_depth_of_different_sizes_are_refused(kitti, tmp_path: Path) -
         TrainingData([Frame(frame.name, smaller, frame.depth)], SIZE, 0)[0, False]
 
 
-class _Deadly(TrainingData):
-    """Kills its own process, as an out-of-memory killer does, at index 1; sleeps at index 2."""
+class _Deadly(Kitti):
+    """Kills its own process, as an out-of-memory killer does, at frame 1; sleeps at frame 2."""
 
-    def __getitem__(self, key: tuple[int, bool]) -> tuple[torch.Tensor, torch.Tensor]:
-        if key[0] == 1:
+    def truth(self, frame: Frame) -> np.ndarray:
+        if " 1 " in frame.name:
             os.kill(os.getpid(), signal.SIGKILL)
-        if key[0] == 2:
+        if " 2 " in frame.name:
             signal.pause()
-        return super().__getitem__(key)
+        return super().truth(frame)
 
 
 @pytest.mark.parametrize(("order", "patience"), [([0, 1], 120.0), ([0, 2], 1.0)])
@@ -167,8 +222,10 @@ def test_a_killed_or_hanging_worker_fails_the_run(
     street: Path, order: list[int], patience: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader, "WORKER_TIMEOUT", patience)
-    data = _Deadly(read_split(street, None, "train").frames, SIZE, 0)
-    made = batches(data, np.array(order), np.zeros(2, bool), 1, 0, 1)
+    frames = read_split(street, None, "train").frames
+    deadly = TrainingSet("deadly", _Deadly(), _Deadly(), protocol.KITTI, frames)
+    data = Samples([deadly], Recipe(SIZE), 0, 0, squashed=True)
+    made = batches(data, [(0, index, 1) for index in order], 1, 0, 1)
     with pytest.raises(TrainingError, match="a loader process died or hangs"):
         list(made)
     assert not multiprocessing.active_children()
@@ -176,8 +233,8 @@ def test_a_killed_or_hanging_worker_fails_the_run(
 
 def test_workers_leave_ctrl_c_to_the_trainer(street: Path) -> None:
     """A terminal's Ctrl-C reaches every process of the group; the trainer still finishes its step and saves."""
-    data = TrainingData(read_split(street, None, "train").frames, SIZE, 0)
-    made = batches(data, np.arange(6), np.zeros(6, bool), 1, 0, 1)
+    data = samples(read_split(street, None, "train").frames)
+    made = batches(data, [(0, index, 1) for index in range(6)], 1, 0, 1)
     next(made)
     for process in multiprocessing.active_children():
         os.kill(process.pid, signal.SIGINT)
