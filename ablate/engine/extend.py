@@ -43,7 +43,7 @@ def extend(paths: RunPaths, epochs: int, runs: RunsDir, command: Sequence[str], 
     )
     target = directory.ensure_run(runs, longer, planning.run_config(config, command, stored.wandb))
     with Lease.acquire(target.lease, f"run {target.name}"):
-        if Checkpoints(target.checkpoints).manifests():
+        if any(int(path.stem) >= manifest.number for path in Checkpoints(target.checkpoints).manifests()):
             say(f"{target.name}: has been begun already, and goes on from where it stands")
         else:
             _take_over(paths, target, manifest)
@@ -89,11 +89,18 @@ def _take_over(source: RunPaths, target: RunPaths, manifest: Manifest) -> None:
         written.sync()
         last = written.seq
     files.make_folder(target.checkpoints)
-    for stored in manifest.stored():
-        with files.open_plain(source.checkpoints / stored.name) as file:
-            files.write_aside(target.checkpoints / stored.name, partial(shutil.copyfileobj, file))
-    replace(manifest, seq=last, kept=False).write(target.checkpoints / f"{manifest.number:06d}.json")
+    for one in (*_kept(source, manifest), replace(manifest, seq=last)):  # the newest last: it says that all is there
+        for stored in one.stored():
+            with files.open_plain(source.checkpoints / stored.name) as file:
+                files.write_aside(target.checkpoints / stored.name, partial(shutil.copyfileobj, file))
+        one.write(target.checkpoints / f"{one.number:06d}.json")
     disk.sync_folder(target.checkpoints)
+
+
+def _kept(source: RunPaths, manifest: Manifest) -> list[Manifest]:
+    """The earlier epochs that `train.checkpoint.keep_every` kept, oldest first. Raises RecordError."""
+    read = [Manifest.read(path) for path in Checkpoints(source.checkpoints).manifests()]
+    return [one for one in reversed(read) if one.kept and one.number < manifest.number]
 
 
 def _without_the_end(source: RunPaths, manifest: Manifest) -> list[Record]:
