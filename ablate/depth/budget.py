@@ -37,7 +37,8 @@ class Step:
     """What the memory of an optimiser step depends on, besides the network.
 
     size: (height, width) of the network's input; batch_size: images per piece; pieces: of which an optimiser step
-    adds the gradients up; average: whether a moving average of the weights is kept; tasks: gradients that are kept apart.
+    adds the gradients up; average: whether a moving average of the weights is kept; tasks: gradients
+    that are kept apart.
     """
 
     size: tuple[int, int]
@@ -93,7 +94,8 @@ def shape(config: DepthConfig) -> str:
 def cost(config: DepthConfig, cache_dir: Path | None, *, compute: bool) -> Cost | None:
     """What is known of a step of this configuration; counted if it is not and `compute` is set.
 
-    None for what is only evaluated. Networks and attentions of other packages are counted anew each time, since their code may have changed.
+    None for what is only evaluated. Networks and attentions of other packages are counted anew each time, since their
+    code may have changed.
     """
     if not config.train.all_epochs():
         return None

@@ -135,7 +135,7 @@ def _tracked(model: DPT, step: Step) -> int:
                 _backward(_loss(model, step, batch))
             stepper.step()
             stepper.zero_grad(set_to_none=True)
-    return allocations.peak
+    return int(allocations.peak)
 
 
 def _attention_flop(query: Any, key: Any, value: Any, *rest: Any, **named: Any) -> int:

@@ -49,6 +49,14 @@ class OptimizerState:
             self._optimizer.load_state_dict(given)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"the optimiser of the checkpoint cannot be used: {error}") from error
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Gives moments the strides of their parameters: the fused kernels walk through both as they lie in memory."""
+        for parameter, state in self._optimizer.state.items():
+            for key, value in state.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
     def _refuse_another(self, given: Any) -> None:
         wanted = self._optimizer.state_dict()["param_groups"]

@@ -60,10 +60,8 @@ def allocated(settings: ModelSettings, train: TrainSettings, size: tuple[int, in
     "train",
     [
         {"batch_size": 4},
-        {
-            **{"batch_size": 2, "accumulate": 3, "optimizer": "adamw", "gradient_checkpointing": True},
-            **{"precision": "bf16", "ema": 0.99},
-        },
+        {"batch_size": 2, "accumulate": 3, "optimizer": "adamw", "gradient_checkpointing": True, "ema": 0.99},
+        {"batch_size": 4, "precision": "bf16"},
     ],
     ids=str,
 )

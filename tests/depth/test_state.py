@@ -141,3 +141,20 @@ def test_an_optimiser_file_that_holds_something_else(content: object) -> None:
     file.seek(0)
     with pytest.raises(CheckpointError):
         OptimizerState(optimizer(network())).load(file)
+
+
+def test_moments_lie_in_memory_as_their_parameters_do() -> None:
+    """The fused kernels pair a parameter's elements with those of its moments by their place in memory."""
+    straight = network().to(memory_format=torch.channels_last)
+    train(straight, 8, optimizer(straight))
+    first = network().to(memory_format=torch.channels_last)
+    opt = optimizer(first)
+    train(first, 5, opt)
+    weights, state = saved(WeightsState(first)), saved(OptimizerState(opt))
+    second = network(seed=9).to(memory_format=torch.channels_last)
+    opt = optimizer(second)
+    WeightsState(second).load(io.BytesIO(weights))
+    OptimizerState(opt).load(io.BytesIO(state))
+    assert saved(OptimizerState(opt)) == state
+    train(second, 3, opt, first=5)
+    assert digest(second) == digest(straight)
