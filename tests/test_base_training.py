@@ -1,4 +1,4 @@
-"""studies/base-training.yaml in small, by real processes: both stages, stopped at the border between them and resumed."""
+"""studies/base-training.yaml in small, by real processes: both stages of both cells, from end to end."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def small(data: Path) -> list[str]:
 @pytest.mark.slow
 def test_both_stages_run_from_end_to_end(tmp_path: Path, data: Path) -> None:
     planned = ablate(tmp_path, "plan", str(STUDY), *small(data))
-    assert "redweb (3 images), hrwsi (3 images), blendedmvs (3 images), more (3 images)" in planned.stdout + planned.stderr
+    assert (
+        "redweb (3 images), hrwsi (3 images), blendedmvs (3 images), more (3 images)" in planned.stdout + planned.stderr
+    )
     ablate(tmp_path, "run", str(STUDY), "--threads", "1", *small(data))
     runs = json.loads(ablate(tmp_path, "ls", "--json").stdout)
     assert [run["status"] for run in runs] == ["complete", "complete"]

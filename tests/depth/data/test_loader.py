@@ -98,7 +98,7 @@ def test_several_sets_are_drawn_by_their_number_and_numbered_through(street: Pat
     frames = read_split(street, None, "train").frames
     parts = [
         TrainingSet(name, KITTI, KITTI, protocol.KITTI, tuple(part))
-        for name, part in zip("ab", (frames[:2], frames[2:]))
+        for name, part in (("a", frames[:2]), ("b", frames[2:]))
     ]
     for recipe, squashed in ((Recipe(SIZE), True), (AUGMENTED, False)):
         mixed, whole = (Samples(sets, recipe, 0, 1, squashed=squashed) for sets in (parts, samples(frames).sets))
