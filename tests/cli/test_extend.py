@@ -88,9 +88,6 @@ def test_one_epoch_extended_twice_is_three(ablate: Command, here: Command) -> No
     two = killed_in_its_second_epoch(one)
     again = ablate("extend", one.name, "--epochs", "2")
     assert again.returncode == 0 and "has been begun already" in again.stderr, again.stderr
-    three = ablate("extend", two.name, "--epochs", "3")
-    assert three.returncode == 0 and f"{whole.name}: has been begun already" in three.stderr, "it is the same run"
-    assert len(RunsDir(Path("runs")).runs()) == 3
     shown = here("show", two.name)
     assert f"goes on from epoch 1 of {one.name} (`ablate extend`)" in " ".join(shown.stdout.split())
     check_that_it_is_the_whole_run(ablate, whole, two)
@@ -98,6 +95,7 @@ def test_one_epoch_extended_twice_is_three(ablate: Command, here: Command) -> No
 
 
 def check_that_it_is_the_whole_run(ablate: Command, whole: RunPaths, two: RunPaths) -> None:
+    """Three epochs from the start have the same settings, so the same name; it is put aside to be made again."""
     expected = found(whole)
     whole.root.rename("elsewhere")
     done = ablate("extend", two.name, "--epochs", "3")

@@ -132,3 +132,52 @@ def test_a_new_version_of_a_file_is_looked_at_anew(tmp_path: Path) -> None:
     os.utime(path, (1, 1))
     assert source.by_version(path, look) == b"2"
     assert seen == [b"1", b"2"]
+
+
+def make_epochs(runs: Path, state: State | None = State.COMPLETE) -> RunPaths:
+    """A run of four epochs that kept the second; the third is the best."""
+    run = make_run(runs, state=state)
+    checkpoints = Checkpoints(run.checkpoints)
+    checkpoints.discard()
+    best = None
+    for epoch in (1, 2, 3, 4):
+        component = {"weights": Bytes(b"of %d" % epoch)}
+        loop = {"best_epoch": min(epoch, 3)}
+        position = Position(0, epoch + 1, 0)
+        improved = "this" if epoch < 4 else best
+        best = checkpoints.save(position, loop, 0, component, improved, keep=epoch == 2).best  # type: ignore[arg-type]
+    checkpoints.finish()
+    return run
+
+
+@pytest.mark.parametrize("state", [State.COMPLETE, State.PAUSED])
+def test_an_epoch_of_a_run_is_named_behind_an_at(tmp_path: Path, state: State) -> None:
+    """Also of a run that is not complete: the weights of an epoch do not change."""
+    run = make_epochs(tmp_path / "runs", state)
+    for epoch in (2, 3, 4):
+        located = source.located(tmp_path, Path(f"abc@{epoch}"))
+        assert located == Path(f"{run.root}@{epoch}")
+        assert source.weights_file(located).read_bytes() == b"of %d" % epoch
+        assert source.digest(located) == hashlib.sha256(b"of %d" % epoch).hexdigest()
+    assert source.weights_file(run.root).read_bytes() == b"of 3", "the best"
+
+
+def test_epochs_that_are_not_there_are_named_with_those_that_are(tmp_path: Path) -> None:
+    make_epochs(tmp_path / "runs")
+    for epoch in (1, 9):
+        with pytest.raises(DataError, match=rf"no weights of epoch {epoch}; kept: 2, 3, 4\..*keep_every"):
+            source.digest(source.located(tmp_path, Path(f"abc@{epoch}")))
+    for wrong in ("abc@", "abc@0", "abc@-1", "abc@six", "abc@٣"):
+        with pytest.raises(UnknownRunError, match="after the @ comes an epoch, such as abc@6"):
+            source.located(tmp_path, Path(wrong))
+    with pytest.raises(UnknownRunError, match="did you mean abcdefgh"):
+        source.located(tmp_path, Path("abcdefgx@2"))
+
+
+def test_a_file_with_an_at_in_its_name_is_a_file(tmp_path: Path) -> None:
+    run = make_epochs(tmp_path / "runs")
+    (tmp_path / "abc@2").write_bytes(b"file")
+    assert source.digest(source.located(tmp_path, Path("abc@2"))) == hashlib.sha256(b"file").hexdigest()
+    assert source.run_and_epoch(Path(f"{run.root}@2")) == (run.root, 2)
+    assert source.run_and_epoch(tmp_path / "nothing@2") is None
+    assert source.run_and_epoch(Path(f"{run.root}@x")) is None
