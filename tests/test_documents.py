@@ -50,6 +50,7 @@ def test_shipped_studies_expand_to_what_they_say() -> None:
         "performer": 9,
         "progress-log": 12,
         "resolution": 6,
+        "trouble": 4,
     }
 
 
