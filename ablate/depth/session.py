@@ -333,7 +333,8 @@ def _refuse_not_finite(what: str, value: float, position: Position, batch: Batch
     if not math.isfinite(value):
         raise DivergedError(
             f"the {what} is {value} in epoch {position.epoch}, step {position.step + 1} "
-            f"(images: {', '.join(batch.names)}); lower train.lr, or look at these images"
+            f"(images: {', '.join(batch.names)}); lower train.lr, or look at these images",
+            batch.names,
         )
 
 
