@@ -41,6 +41,13 @@ from ablate.depth.train_settings import AugmentSettings, TrainSettings
 from ablate.errors import DataError, DivergedError, OutOfMemoryError
 from ablate.task import Component, Evaluation, Json, Placement, Position, StepReport, Tick
 
+OUT_OF_MEMORY = (
+    *("out of memory", "can't allocate memory"),  # torch's own allocators
+    *("std::bad_alloc", "could not create a memory object"),  # C++, and oneDNN within a convolution
+)
+OUT_OF_MEMORY_ENDS = ("could not create a primitive", "could not execute a primitive")
+"""oneDNN: no memory for generated code, or for scratch; an operation that it lacks has another ending."""
+
 
 class DepthSession:
     """See `ablate.task.Session`. One per process: it sets torch's threads, determinism and random state.
@@ -357,4 +364,4 @@ def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return not isinstance(error, OutOfMemoryError)
     text = str(error)
-    return "out of memory" in text or "can't allocate memory" in text
+    return any(words in text for words in OUT_OF_MEMORY) or text.rstrip().endswith(OUT_OF_MEMORY_ENDS)
