@@ -267,8 +267,9 @@ def _loss_options(settings: TrainSettings) -> dict[str, dict[str, Option]]:
 
 
 def _read_splits(config: DepthConfig) -> dict[str, tuple[Frame, ...]]:
-    splits = {name: split.frames for name, split in read_splits(config.data).items()}
-    for name in ("train", "val"):
+    trains = config.train.epochs > 0
+    splits = {name: split.frames for name, split in read_splits(config.data, trains=trains).items()}
+    for name in ("train", "val") if trains else ():
         if not splits[name]:
             raise DataError(f"{config.data.root}: no frame of the {name} list has a depth map")
     return splits

@@ -38,7 +38,7 @@ class DepthTask:
 
     def digests(self, config: RunSettings) -> Mapping[str, str]:
         config = _depth(config)
-        digests = list_digests(config.data)
+        digests = list_digests(config.data, trains=config.train.epochs > 0)
         return digests | ({"weights": source.digest(config.model.weights)} if config.model.weights else {})
 
     def slug(self, config: RunSettings) -> str:
@@ -58,7 +58,7 @@ class DepthTask:
     def check(self, config: RunSettings, cache_dir: Path | None, say: Callable[[str], None]) -> Checked:
         config = _depth(config)
         _refuse_relative_weights(config)
-        checked = check_dataset(config.data, cache_dir, say)
+        checked = check_dataset(config.data, cache_dir, say, trains=config.train.epochs > 0)
         return replace(checked, notes=(*_upright(config), *checked.notes))
 
     def describe(self, config: RunSettings) -> Description:
@@ -127,7 +127,7 @@ def _images(config: DepthConfig) -> tuple[dict[str, int], tuple[str, ...]]:
     """Images per split, as trained and evaluated on, and what is worth saying about them."""
     counts: dict[str, int] = {}
     notes: list[str] = []
-    splits = read_splits(config.data)
+    splits = read_splits(config.data, trains=config.train.epochs > 0)
     for name, split in splits.items():
         counts[name] = len(split.frames)
         if split.without_depth:

@@ -54,20 +54,20 @@ class Examination:
     notes: tuple[str, ...]
 
 
-def check_dataset(data: DataSettings, cache_dir: Path | None, say: Say) -> Checked:
+def check_dataset(data: DataSettings, cache_dir: Path | None, say: Say, *, trains: bool = True) -> Checked:
     """Decodes every image and depth map that a run reads, and says what was left out. See `examine`.
 
     Raises one DataError that names everything that is wrong.
     """
-    found = examine(data, cache_dir, say)
+    found = examine(data, cache_dir, say, trains=trains)
     if found.errors:
         raise DataError("\n".join(found.errors))
     facts = {"splits": found.splits, "dataset": found.dataset, "fingerprint": found.fingerprint}
     return Checked(found.notes, facts | {"contents": found.contents})
 
 
-def examine(data: DataSettings, cache_dir: Path | None, say: Say) -> Examination:
-    """Looks at every file of the splits that `data` declares.
+def examine(data: DataSettings, cache_dir: Path | None, say: Say, *, trains: bool = True) -> Examination:
+    """Looks at every file of the splits that `data` declares; without training, at those that are evaluated.
 
     Frames without a depth map are left out, counted and named. Files that passed are remembered in `cache_dir` by
     path, size and modification time. Errors are: missing or damaged images, damaged depth maps, 8-bit metric depth,
@@ -76,16 +76,19 @@ def examine(data: DataSettings, cache_dir: Path | None, say: Say) -> Examination
     frames that two splits share. Raises DataError as `read_splits`.
     """
     dataset, protocol = find(data.name), protocol_of(data.name)
-    splits = {name: split for name, split in read_splits(data).items() if split.frames or split.without_depth}
-    lists = list_files(data)
-    lists = {name: lists.get(name, lists["train"]) for name in splits}
+    listed = read_splits(data, trains=trains)
+    used = {name: split for name, split in listed.items() if trains or name != "train"}
+    splits = {name: split for name, split in used.items() if split.frames or split.without_depth}
+    lists = list_files(data, trains=trains)
+    lists = {name: lists[name if name in lists else "train"] for name in splits}
     missing = {path: f"{path}: no such file" for split in splits.values() for path in split.without_image}
     found = inspect_files(dataset, _files(splits, missing), data.root, cache_dir, say)
     problems = [*missing.values(), *found.bad, *_eight_bits(dataset, splits, found.seen)]
     for name, split in splits.items():
         problems += _misfits(name, split, found.seen, protocol)
     lacking = [text for name, split in splits.items() for text in _lacks(name, split, found.seen, dataset, protocol)]
-    kin = {name: kinship(dataset, split, splits["train"]) for name, split in splits.items() if name != "train"}
+    trained = splits.get("train")
+    kin = {name: kinship(dataset, split, trained) for name, split in splits.items() if trained and name != "train"}
     facts = {name: _facts(dataset, split, found, kin.get(name)) for name, split in splits.items()}
     errors = [*_complaint(data.root, problems, lacking), *contamination(splits, found.seen, lists)]
     notes = _dropped(splits)
@@ -96,7 +99,7 @@ def examine(data: DataSettings, cache_dir: Path | None, say: Say) -> Examination
         root=data.root,
         lists=lists,
         splits=facts,
-        fingerprint=fingerprint(data.root, splits, found.sizes, list_digests(data)),
+        fingerprint=fingerprint(data.root, splits, found.sizes, list_digests(data, trains=trains)),
         contents=contents(data.root, found.seen),
         errors=(*errors, *whole_errors),
         notes=(*notes, *whole_notes, *_remarks(dataset, splits, found.seen, facts, kin)),

@@ -26,25 +26,28 @@ LABELLED = ("train", "val")
 figures came from the published evaluator, which read the true depth."""
 
 
-def read_splits(data: DataSettings) -> dict[str, Split]:
-    """Every split that a run uses, empty without a test list. Opens no image.
+def read_splits(data: DataSettings, *, trains: bool = True) -> dict[str, Split]:
+    """Every split that a run uses, empty without its list. Opens no image.
 
+    trains: whether it needs training and validation frames; an evaluation makes do with the lists that there are.
     Raises DataError for lists that are absent or damaged, and if `data.holdout` cannot be done.
     """
-    dataset, listed = find(data.name), list_files(data)
+    dataset, listed = find(data.name), list_files(data, trains=trains)
     splits = {name: dataset.read_split(data.root, data.split, name) for name in SPLITS if name in listed}
     if data.holdout == "drives":
         splits["train"], splits["val"] = hold_out(dataset, splits["train"], listed["train"])
     return {name: splits.get(name, Split(())) for name in SPLITS}
 
 
-def list_files(data: DataSettings) -> dict[str, Path]:
+def list_files(data: DataSettings, *, trains: bool = True) -> dict[str, Path]:
     """The list files that decide a run's splits, by name. Raises DataError as `read_splits`."""
     dataset = find(data.name)
     listed = dataset.list_files(data.root, data.split)
+    if "train" not in listed and (trains or data.holdout == "drives"):
+        raise DataError(dataset.lacks(data.root, data.split, "train"))
     if data.holdout == "drives":
         listed.pop("val", None)
-    elif "val" not in listed:
+    elif "val" not in listed and trains:
         raise DataError(
             dataset.lacks(data.root, data.split, "val") + "; without one, set data.holdout: drives, "
             "which validates on whole drives of the training list"
@@ -52,10 +55,12 @@ def list_files(data: DataSettings) -> dict[str, Path]:
     return listed
 
 
-def list_digests(data: DataSettings) -> dict[str, str]:
+def list_digests(data: DataSettings, *, trains: bool = True) -> dict[str, str]:
     """SHA-256 of the frames of each list that decides a run's splits. Raises DataError as `list_files`."""
-    dataset = find(data.name)
-    return {name: dataset.list_digest(path) for name, path in list_files(data).items()}
+    dataset, listed = find(data.name), list_files(data, trains=trains)
+    if not trains and data.holdout == "none":
+        listed.pop("train", None)  # what is not trained on decides nothing
+    return {name: dataset.list_digest(path) for name, path in listed.items()}
 
 
 def hold_out(dataset: Dataset, train: Split, file: Path) -> tuple[Split, Split]:
