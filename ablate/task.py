@@ -10,13 +10,12 @@ Importing this module must stay cheap: no torch, no pandas.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Json = Any
 """What `json.dumps(…, allow_nan=False)` takes."""
@@ -38,7 +37,6 @@ class CheckpointSettings(Settings):
         description="Save this often within an epoch: '10min', '90s', '1h' or '500 steps'. Epoch ends always save.",
         json_schema_extra=NOT_IDENTITY,
     )
-
     keep_every: int | None = Field(
         default=None,
         ge=1,
@@ -64,11 +62,11 @@ def parse_cadence(every: str) -> tuple[float | None, int | None]:
     if not match or float(match[1]) <= 0:
         raise ValueError("expected a duration or a number of steps, such as '10min', '90s', '1h' or '500 steps'")
     number, unit = match[1], match[2]
-    if unit.startswith("step"):
-        if "." in number:
-            raise ValueError("steps must be a whole number, such as '500 steps'")
-        return None, int(number)
-    return float(number) * {"s": 1, "min": 60, "h": 3600}[unit], None
+    if not unit.startswith("step"):
+        return float(number) * {"s": 1, "min": 60, "h": 3600}[unit], None
+    if "." in number:
+        raise ValueError("steps must be a whole number, such as '500 steps'")
+    return None, int(number)
 
 
 class EarlyStopping(Settings):
@@ -158,32 +156,6 @@ class RunSettings(Settings):
         Studies show it where the setting is an axis.
         """
         return None
-
-
-@dataclass(frozen=True)
-class Conflict:
-    """A value that does not suit other settings: the dotted `key` is to blame, `others` could mend it too."""
-
-    key: str
-    value: Json
-    problem: str
-    others: tuple[str, ...] = ()
-
-
-def refused(config: RunSettings, conflicts: Iterable[Conflict]) -> ValidationError | None:
-    """The conflicts as an error for a validator of the whole configuration to raise; None if there are none.
-
-    Studies find the place of each by its key, and leave those alone whose `others` an axis changes.
-    """
-    details = [
-        InitErrorDetails(
-            type=PydanticCustomError("value_error", "{problem}", {"problem": one.problem, "others": list(one.others)}),
-            loc=tuple(one.key.split(".")),
-            input=one.value,
-        )
-        for one in conflicts
-    ]
-    return ValidationError.from_exception_data(type(config).__name__, details) if details else None
 
 
 Direction = Literal["max", "min"]
@@ -290,10 +262,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Share:
-    """A part of a forward pass that some settings decide: `part` of its operations (0 to 1), and what it is called.
-
-    `settings` are dotted keys, such as `model.attention`.
-    """
+    """A `part` (0 to 1) of a forward pass's operations that `settings` (dotted keys) decide, and what it is called."""
 
     name: str
     settings: tuple[str, ...]
@@ -307,11 +276,8 @@ class Share:
 
 @dataclass(frozen=True)
 class Cost:
-    """What training needs, as estimated without running it.
-
-    `peak_bytes` on the device; operations (2 per multiply-add) of a forward pass of one image, and of it and its
-    backward pass.
-    """
+    """What training needs, estimated without running it: peak bytes on the device, and operations (2 per multiply-add)
+    of a forward pass of one image, and of it and its backward pass."""
 
     peak_bytes: int
     forward_flops: int
@@ -431,8 +397,3 @@ class Task(Protocol):
         ...
 
     def open(self, config: RunSettings, placement: Placement) -> Session: ...
-
-
-def primary_metrics(task: Task) -> Iterable[str]:
-    """The keys that `eval.select.metric` and reports may name."""
-    return (metric.key for metric in task.metrics)

@@ -13,11 +13,12 @@ from pydantic import Field, field_validator, model_validator
 
 from ablate.depth import attention, fair, mixing
 from ablate.depth import metrics as measures
+from ablate.depth.conflicts import refused
 from ablate.depth.data import datasets
 from ablate.depth.model import fit, specs
 from ablate.depth.protocol import protocol_of
 from ablate.depth.train_settings import TrainSettings
-from ablate.task import NOT_IDENTITY, Json, RunSettings, SelectSettings, Settings, refused
+from ablate.task import NOT_IDENTITY, Json, RunSettings, SelectSettings, Settings
 
 Size = tuple[int, int]
 """(height, width) in pixels; multiples of the network's stride."""

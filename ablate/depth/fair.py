@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablate.depth import attention
+from ablate.depth.conflicts import Conflict
 from ablate.depth.model import source
 from ablate.depth.protocol import check_mask, protocol_of
 from ablate.errors import RecordError, UsageError
 from ablate.runs.directory import read_config
 from ablate.runs.paths import RunPaths
-from ablate.task import Conflict
 
 if TYPE_CHECKING:
     from ablate.depth.config import DepthConfig
@@ -77,7 +77,10 @@ def conflicts(config: DepthConfig, sha256: str = "") -> Iterator[Conflict]:
             ("model.output",),
         )
     elif (
-        model.output == "metric" and not (trained or aligned) and model.weights and known_relative(model.weights, sha256)
+        model.output == "metric"
+        and not (trained or aligned)
+        and model.weights
+        and known_relative(model.weights, sha256)
     ):
         yield Conflict(
             "model.output",

@@ -66,6 +66,14 @@ def settings_of_title(title: str, name: str | None, epochs: int | None) -> dict[
     return found
 
 
+def excluded(stated: Mapping[str, Any]) -> frozenset[str]:
+    """Settings that the stated attention does not have: they are not unknown, they do not apply."""
+    kind = stated.get("model.attention")
+    if kind not in attention.names():
+        return frozenset()
+    return frozenset(f"model.{option}" for option in {*attention.all_options()} - {*attention.options(kind)})
+
+
 def _word(name: str) -> re.Pattern[str]:
     return re.compile(r"(?<![a-z0-9])" + re.escape(name).replace("_", "[-_ ]?") + r"(?![a-z0-9])", re.IGNORECASE)
 

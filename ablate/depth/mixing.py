@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ablate.depth import objectives
+from ablate.depth.conflicts import Conflict
 from ablate.depth.data import datasets
 from ablate.errors import UsageError
-from ablate.task import Conflict
 
 if TYPE_CHECKING:
     from ablate.depth.config import DepthConfig

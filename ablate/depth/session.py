@@ -24,7 +24,7 @@ from ablate.depth.config import DepthConfig
 from ablate.depth.data.base import Frame
 from ablate.depth.data.loader import Batch, Samples, batches
 from ablate.depth.data.sets import training_sets
-from ablate.depth.data.splits import LABELLED, read_splits, reader
+from ablate.depth.data.splits import LABELLED, read_splits, reader, use_of
 from ablate.depth.evaluation import Conditions, evaluate
 from ablate.depth.fair import marks
 from ablate.depth.losses import Loss, count_images, disparity, trainable
@@ -308,8 +308,9 @@ def _loss_options(settings: TrainSettings) -> dict[str, dict[str, Option]]:
 
 
 def _read_splits(config: DepthConfig) -> dict[str, tuple[Frame, ...]]:
-    splits = {name: split.frames for name, split in read_splits(config.data).items()}
-    for name in ("train", "val"):
+    trains = config.train.epochs > 0
+    splits = {name: split.frames for name, split in read_splits(config.data, use=use_of(config.train.epochs)).items()}
+    for name in ("train", "val") if trains else ():
         if not splits[name]:
             raise DataError(f"{config.data.root}: no frame of the {name} list has a depth map")
     return splits

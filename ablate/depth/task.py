@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ablate.depth import budget, fair
 from ablate.depth.config import DataSettings, DepthConfig, ModelSettings
 from ablate.depth.data.sets import check_sets, set_digests, training_sets
-from ablate.depth.data.splits import list_digests, read_splits, said_of
+from ablate.depth.data.splits import list_digests, read_splits, said_of, use_of
 from ablate.depth.metrics import AllMetrics
 from ablate.depth.model import source
 from ablate.errors import DataError
@@ -39,7 +39,7 @@ class DepthTask:
 
     def digests(self, config: RunSettings) -> Mapping[str, str]:
         config = _depth(config)
-        digests = list_digests(config.data) | set_digests(config)
+        digests = list_digests(config.data, use=use_of(config.train.epochs)) | set_digests(config)
         return digests | ({"weights": source.digest(config.model.weights)} if config.model.weights else {})
 
     def slug(self, config: RunSettings) -> str:
@@ -134,7 +134,7 @@ def _images(config: DepthConfig) -> tuple[dict[str, int], tuple[str, ...]]:
     """Images per split, as trained and evaluated on, and what is worth saying about them."""
     counts: dict[str, int] = {}
     notes: list[str] = []
-    splits = read_splits(config.data)
+    splits = read_splits(config.data, use=use_of(config.train.epochs))
     for name, split in splits.items():
         counts[name] = len(split.frames)
         if split.without_depth:

@@ -115,3 +115,16 @@ def test_a_mistake_is_one_clear_error_and_no_run_is_made(here, street, weights, 
     assert "Traceback" not in done.stderr
     assert said in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.slow
+def test_the_test_set_alone_is_enough(here, street, weights, tmp_path: Path) -> None:
+    """Whoever checks a published model has fetched what it is scored on, and nothing to train with."""
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "test_files.txt").write_text((street / "test_files.txt").read_text())
+    alone = here("eval", str(weights), "--data", str(street), "--split", str(lists), *SMALL)
+    assert alone.returncode == 0, alone.stderr
+    whole = here("eval", str(weights), "--data", str(street), *SMALL, "--study", "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert numbers(alone.stdout) == numbers(whole.stdout)

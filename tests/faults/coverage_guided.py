@@ -6,6 +6,7 @@ Needs atheris, which installs on some platforms only. A target may raise an erro
 from __future__ import annotations
 
 import contextlib
+import resource
 import sys
 import tempfile
 from collections.abc import Callable
@@ -38,6 +39,8 @@ TARGETS: dict[str, Callable[[Path], object]] = {
 
 
 def main() -> None:
+    # libFuzzer's own limit counts what the parent process needed before it became this one
+    resource.setrlimit(resource.RLIMIT_DATA, (2 * 2**30, 2 * 2**30))
     target = TARGETS[sys.argv.pop(1)]
 
     def once(data: bytes) -> None:

@@ -149,7 +149,7 @@ class Dataset:
         """The list files that exist, by split name.
 
         split: their folder, relative to root or absolute; root itself if None. Raises DataError, naming the path and
-        the remedy, if the train list is absent.
+        the remedy, if there is none.
         """
         folder = root / split if split is not None else root
         found: dict[str, Path] = {}
@@ -157,7 +157,7 @@ class Dataset:
             existing = [folder / name for name in names if (folder / name).is_file()]
             if existing:
                 found[which] = existing[0]
-        if "train" not in found:
+        if not found:
             raise DataError(self.lacks(root, split, "train"))
         return found
 

@@ -25,7 +25,7 @@ from ablate.depth.data.leaks import (
     listed,
     number,
 )
-from ablate.depth.data.splits import LABELLED, list_digests, list_files, read_splits
+from ablate.depth.data.splits import LABELLED, Use, list_digests, list_files, read_splits
 from ablate.depth.data.verified import Seen
 from ablate.depth.protocol import DepthProtocol, crop_box, protocol_of
 from ablate.errors import DataError
@@ -54,20 +54,20 @@ class Examination:
     notes: tuple[str, ...]
 
 
-def check_dataset(data: DataSettings, cache_dir: Path | None, say: Say, *, train_only: bool = False) -> Checked:
+def check_dataset(data: DataSettings, cache_dir: Path | None, say: Say, *, use: Use = "everything") -> Checked:
     """Decodes every image and depth map that a run reads, and says what was left out. See `examine`.
 
     Raises one DataError that names everything that is wrong.
     """
-    found = examine(data, cache_dir, say, train_only=train_only)
+    found = examine(data, cache_dir, say, use=use)
     if found.errors:
         raise DataError("\n".join(found.errors))
     facts = {"splits": found.splits, "dataset": found.dataset, "fingerprint": found.fingerprint}
     return Checked(found.notes, facts | {"contents": found.contents})
 
 
-def examine(data: DataSettings, cache_dir: Path | None, say: Say, *, train_only: bool = False) -> Examination:
-    """Looks at every file of the splits that `data` declares; of the training list alone if `train_only`.
+def examine(data: DataSettings, cache_dir: Path | None, say: Say, *, use: Use = "everything") -> Examination:
+    """Looks at every file of the splits that `data` declares and that are put to this `use`.
 
     Frames without a depth map are left out, counted and named. Files that passed are remembered in `cache_dir` by
     path, size and modification time. Errors are: missing or damaged images, damaged depth maps, 8-bit metric depth,
@@ -76,17 +76,19 @@ def examine(data: DataSettings, cache_dir: Path | None, say: Say, *, train_only:
     frames that two splits share. Raises DataError as `read_splits`.
     """
     dataset, protocol = find(data.name), protocol_of(data.name)
-    read = read_splits(data, train_only=train_only)
-    splits = {name: split for name, split in read.items() if split.frames or split.without_depth}
-    lists = list_files(data, train_only=train_only)
-    lists = {name: lists.get(name, lists["train"]) for name in splits}
+    listed = read_splits(data, use=use)
+    used = {name: split for name, split in listed.items() if use != "evaluation" or name != "train"}
+    splits = {name: split for name, split in used.items() if split.frames or split.without_depth}
+    lists = list_files(data, use=use)
+    lists = {name: lists[name if name in lists else "train"] for name in splits}
     missing = {path: f"{path}: no such file" for split in splits.values() for path in split.without_image}
     found = inspect_files(dataset, _files(splits, missing), data.root, cache_dir, say)
     problems = [*missing.values(), *found.bad, *_eight_bits(dataset, splits, found.seen)]
     for name, split in splits.items():
         problems += _misfits(name, split, found.seen, protocol)
     lacking = [text for name, split in splits.items() for text in _lacks(name, split, found.seen, dataset, protocol)]
-    kin = {name: kinship(dataset, split, splits["train"]) for name, split in splits.items() if name != "train"}
+    trained = splits.get("train")
+    kin = {name: kinship(dataset, split, trained) for name, split in splits.items() if trained and name != "train"}
     facts = {name: _facts(dataset, split, found, kin.get(name)) for name, split in splits.items()}
     errors = [*_complaint(data.root, problems, lacking), *contamination(splits, found.seen, lists)]
     notes = _dropped(splits)
@@ -98,7 +100,7 @@ def examine(data: DataSettings, cache_dir: Path | None, say: Say, *, train_only:
         root=data.root,
         lists=lists,
         splits=facts,
-        fingerprint=fingerprint(data.root, splits, found.sizes, list_digests(data, train_only=train_only)),
+        fingerprint=fingerprint(data.root, splits, found.sizes, list_digests(data, use=use)),
         contents=contents(data.root, found.seen),
         errors=(*errors, *whole_errors),
         notes=(*notes, *whole_notes, *_remarks(dataset, splits, found.seen, facts, kin)),

@@ -16,7 +16,7 @@ from ablate.depth.data.base import Dataset, Frame, Reader
 from ablate.depth.data.check import check_dataset
 from ablate.depth.data.datasets import find
 from ablate.depth.data.inspection import Say
-from ablate.depth.data.splits import list_digests, read_splits, reader
+from ablate.depth.data.splits import list_digests, read_splits, reader, use_of
 from ablate.depth.protocol import DepthProtocol, protocol_of
 from ablate.errors import DataError
 from ablate.task import Checked
@@ -69,7 +69,7 @@ def set_digests(config: DepthConfig) -> dict[str, str]:
     """SHA-256 of what each set of `data.mix` is and of the frames that it trains on, by name. Raises DataError."""
     digests = {}
     for name, data in members(config).items():
-        (frames,) = list_digests(data, train_only=True).values()
+        (frames,) = list_digests(data, use="training").values()
         text = f"{data.name}\n{data.holdout}\n{frames}\n"
         digests[f"mix {name}"] = hashlib.sha256(text.encode()).hexdigest()
     return digests
@@ -78,11 +78,11 @@ def set_digests(config: DepthConfig) -> dict[str, str]:
 def check_sets(config: DepthConfig, cache_dir: Path | None, say: Say) -> Checked:
     """Looks at every file of `data` and of all sets of `data.mix`. Raises DataError as `check_dataset`, and if sets
     share images with what is validated or tested on, or are too sparse for the losses."""
-    checked = check_dataset(config.data, cache_dir, say)
+    checked = check_dataset(config.data, cache_dir, say, use=use_of(config.train.epochs))
     notes, facts = list(checked.notes), dict(checked.facts)
     shares = {} if config.data.mix else {config.data.name: facts}
     for name, data in members(config).items():
-        found = check_dataset(data, cache_dir, say, train_only=True)
+        found = check_dataset(data, cache_dir, say, use="training")
         notes += [f"{name}: {note}" for note in found.notes]
         shares[name] = dict(found.facts)
     if config.data.mix:
@@ -97,8 +97,9 @@ def check_sets(config: DepthConfig, cache_dir: Path | None, say: Say) -> Checked
 def _training_set(name: str, data: DataSettings, config: DepthConfig) -> TrainingSet:
     dataset = find(data.name)
     # a set whose list of its own is held out in part needs both lists, as `data` itself does
-    frames = read_splits(data, train_only=bool(config.data.mix) and data.holdout == "none")["train"].frames
-    if not frames:
+    alone = bool(config.data.mix) and data.holdout == "none"
+    frames = read_splits(data, use="training" if alone else use_of(config.train.epochs))["train"].frames
+    if not frames and config.train.epochs:
         raise DataError(f"{data.root}: no frame of the train list has a depth map")
     if config.train.epochs and any(dataset.kind_of(frame) == "relative" for frame in frames):
         why = objectives.refusal(config.train.losses, data=name, dense=True, metric=False)

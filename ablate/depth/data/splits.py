@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,16 @@ from ablate.depth.config import DataSettings
 from ablate.depth.data.base import SPLITS, Dataset, Frame, Reader, Split
 from ablate.depth.data.datasets import find
 from ablate.errors import DataError
+
+Use = Literal["everything", "training", "evaluation"]
+"""What frames are wanted for: a run trains, validates and tests; a set of `data.mix` is only trained on; without
+training, the lists that there are suffice."""
+
+
+def use_of(epochs: int) -> Use:
+    """What a run of so many epochs wants the frames of `data` for."""
+    return "everything" if epochs else "evaluation"
+
 
 HELD_OUT = 0.05
 """Share of the training list's frames that `data.holdout: drives` validates on, about."""
@@ -26,29 +37,29 @@ LABELLED = ("train", "val")
 figures came from the published evaluator, which read the true depth."""
 
 
-def read_splits(data: DataSettings, *, train_only: bool = False) -> dict[str, Split]:
-    """Every split that a run uses, empty without a test list. Opens no image.
-
-    train_only: the others are empty, and their lists need not be there.
+def read_splits(data: DataSettings, *, use: Use = "everything") -> dict[str, Split]:
+    """Every split that is put to this `use`, empty without its list. Opens no image.
 
     Raises DataError for lists that are absent or damaged, and if `data.holdout` cannot be done.
     """
-    dataset, listed = find(data.name), list_files(data, train_only=train_only)
+    dataset, listed = find(data.name), list_files(data, use=use)
     splits = {name: dataset.read_split(data.root, data.split, name) for name in SPLITS if name in listed}
     if data.holdout == "drives":
         splits["train"], splits["val"] = hold_out(dataset, splits["train"], listed["train"])
     return {name: splits.get(name, Split(())) for name in SPLITS}
 
 
-def list_files(data: DataSettings, *, train_only: bool = False) -> dict[str, Path]:
+def list_files(data: DataSettings, *, use: Use = "everything") -> dict[str, Path]:
     """The list files that decide a run's splits, by name. Raises DataError as `read_splits`."""
     dataset = find(data.name)
     listed = dataset.list_files(data.root, data.split)
-    if train_only:
+    if "train" not in listed and (use != "evaluation" or data.holdout == "drives"):
+        raise DataError(dataset.lacks(data.root, data.split, "train"))
+    if use == "training":
         return {"train": listed["train"]}
     if data.holdout == "drives":
         listed.pop("val", None)
-    elif "val" not in listed:
+    elif "val" not in listed and use == "everything":
         raise DataError(
             dataset.lacks(data.root, data.split, "val") + "; without one, set data.holdout: drives, "
             "which validates on whole drives of the training list"
@@ -56,10 +67,12 @@ def list_files(data: DataSettings, *, train_only: bool = False) -> dict[str, Pat
     return listed
 
 
-def list_digests(data: DataSettings, *, train_only: bool = False) -> dict[str, str]:
+def list_digests(data: DataSettings, *, use: Use = "everything") -> dict[str, str]:
     """SHA-256 of the frames of each list that decides a run's splits. Raises DataError as `list_files`."""
-    dataset = find(data.name)
-    return {name: dataset.list_digest(path) for name, path in list_files(data, train_only=train_only).items()}
+    dataset, listed = find(data.name), list_files(data, use=use)
+    if use == "evaluation" and data.holdout == "none":
+        listed.pop("train", None)  # what is not trained on decides nothing
+    return {name: dataset.list_digest(path) for name, path in listed.items()}
 
 
 def hold_out(dataset: Dataset, train: Split, file: Path) -> tuple[Split, Split]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ablate.depth.conflicts import Conflict
 from ablate.depth.model import specs
 from ablate.depth.model.specs import NetworkSpec, heads_problem, taps_problem
-from ablate.task import Conflict
 
 if TYPE_CHECKING:
     from ablate.depth.config import ModelSettings

@@ -81,11 +81,11 @@ def test_a_zero_counts_if_the_mask_lets_it_through(root: Path) -> None:
 def test_parquet_and_csv_are_one(root: Path) -> None:
     table(root, "a.png,mm.png,mask.png,metric,0.001", "d.png,d8.png,,disparity,")
     data = DataSettings(name="pairs", root=root)
-    before = read_splits(data, train_only=True), list_digests(data, train_only=True)
+    before = read_splits(data, use="training"), list_digests(data, use="training")
     with duckdb.connect() as connection:
         connection.execute(f"COPY (FROM read_csv('{root}/train.csv')) TO '{root}/train.parquet' (FORMAT parquet)")
     (root / "train.csv").unlink()
-    assert (read_splits(data, train_only=True), list_digests(data, train_only=True)) == before
+    assert (read_splits(data, use="training"), list_digests(data, use="training")) == before
 
 
 def test_the_digest_is_of_all_that_decides_a_sample(root: Path) -> None:
@@ -95,7 +95,7 @@ def test_the_digest_is_of_all_that_decides_a_sample(root: Path) -> None:
     ):
         table(root, f"a.png,{row}")
         (root / "train.csv").write_text((root / "train.csv").read_text() + "\n" * number)
-        digests |= set(list_digests(DataSettings(name="pairs", root=root), train_only=True).values())
+        digests |= set(list_digests(DataSettings(name="pairs", root=root), use="training").values())
     assert len(digests) == 4
 
 
@@ -156,7 +156,7 @@ def test_damage_is_found_before_training(root: Path) -> None:
         "f.png,mm.png,a.png,metric,0.001",
     )
     with pytest.raises(DataError) as error:
-        check_dataset(DataSettings(name="pairs", root=root), None, quiet, train_only=True)
+        check_dataset(DataSettings(name="pairs", root=root), None, quiet, use="training")
     text = str(error.value)
     for words in ("cube.npy: an array of (2, 3, 1)", "objects.npy: cannot", "broken.npy: cannot", "d.pfm: holds depth"):
         assert words in text

@@ -104,18 +104,18 @@ def test_blendedmvs_reads_its_lists_of_scans_and_no_masked_pictures(sets: Path, 
 def test_the_digest_is_of_the_frames_that_are_trained_on(sets: Path, name: str, tmp_path: Path) -> None:
     root = official(sets, name, tmp_path / name)
     data = DataSettings(name=name, root=root)
-    before = list_digests(data, train_only=True)
+    before = list_digests(data, use="training")
     listed = tmp_path / "lists" / f"{name}_train_files.txt"
     listed.parent.mkdir()
-    names = [frame.name for frame in read_splits(data, train_only=True)["train"].frames]
+    names = [frame.name for frame in read_splits(data, use="training")["train"].frames]
     listed.write_text("\n".join(names))
     by_list = data.model_copy(update={"split": listed.parent})
-    assert list_digests(by_list, train_only=True) == before
+    assert list_digests(by_list, use="training") == before
     listed.write_text("\n".join(names[1:]))
-    assert list_digests(by_list, train_only=True) != before
+    assert list_digests(by_list, use="training") != before
     listed.write_text("../../secret\n")
     with pytest.raises(DataError, match=r"_train_files\.txt:1: '../../secret' is not the name"):
-        list_digests(by_list, train_only=True)
+        list_digests(by_list, use="training")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -144,7 +144,7 @@ def test_damage_is_named(sets: Path, name: str, tmp_path: Path) -> None:
     root, dataset = official(sets, name, tmp_path / name), find(name)
     expected = damaged(dataset, root)
     with pytest.raises(DataError) as error:
-        check_dataset(DataSettings(name=name, root=root), None, quiet, train_only=True)
+        check_dataset(DataSettings(name=name, root=root), None, quiet, use="training")
     for path, reason in expected:
         assert any(str(path) in line and reason in line for line in str(error.value).splitlines())
 
@@ -154,7 +154,7 @@ def test_a_changed_mask_is_looked_at_again(sets: Path, tmp_path: Path) -> None:
     data = DataSettings(name="hrwsi", root=root)
 
     def share() -> float:
-        return float(check_dataset(data, cache, quiet, train_only=True).facts["splits"]["train"]["depth_share"])
+        return float(check_dataset(data, cache, quiet, use="training").facts["splits"]["train"]["depth_share"])
 
     before = share()
     for mask in (root / "train" / "valid_masks").iterdir():
