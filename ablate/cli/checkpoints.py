@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import CheckpointError, DataError, UnknownRunError, UsageError
-from ablate.runs import directory, files, states
+from ablate.runs import directory, external, files, states
 from ablate.runs.checkpoint import WEIGHTS, Checkpoints, Manifest
 from ablate.runs.directory import RunIdentity
 from ablate.runs.paths import RunPaths, RunsDir
@@ -59,6 +59,7 @@ def _of_run(paths: RunPaths) -> Source:
     identity, stored = directory.read_identity(paths), directory.read_config(paths)
     if identity.task != "depth":
         raise UsageError(f"{paths.name}: a run of the task {identity.task!r}; only depth runs predict depth")
+    external.refuse(paths, "load", "name its file of weights instead, if you have it")
     weights, best = _weights(paths)
     status = states.status(paths)
     note = None
