@@ -21,12 +21,14 @@ ALLOWED: dict[str, set[str]] = {
     "runs": {"errors", "task"},
     "study": {"errors", "task", "runs.files"},
     "depth": {"errors", "plugins", "task", "runs"},
+    "external": {"errors", "task", "runs", "study"},
     "results": {"errors", "task", "runs", "study"},
     "report": {"errors", "task", "runs.states", "results", "study"},
     "engine": {"errors", "plugins", "task", "runs", "study", "results"},
     "cli": {
-        *("errors", "plugins", "task", "runs", "study", "results", "report", "engine"),
-        *("depth.alignment", "depth.config", "depth.data", "depth.model.export", "depth.predict", "depth.scoring"),
+        *("errors", "plugins", "task", "runs", "study", "external", "results", "report", "engine"),
+        *("depth.alignment", "depth.config", "depth.data", "depth.logged", "depth.model.export"),
+        *("depth.predict", "depth.scoring"),
     },
 }
 """Room -> what it may import besides itself."""

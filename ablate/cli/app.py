@@ -11,6 +11,8 @@ from ablate.cli.align import align
 from ablate.cli.anywhere import Group
 from ablate.cli.evaluate import evaluate
 from ablate.cli.export import export
+from ablate.cli.importing import import_
+from ablate.cli.noting import note, tag
 from ablate.cli.predict import predict
 from ablate.cli.score import score
 
@@ -54,6 +56,9 @@ app.command()(runs.status)
 app.command()(runs.ls)
 app.command()(runs.show)
 app.command()(reports.report)
+app.command()(note)
+app.command()(tag)
+app.command("import")(import_)
 app.command("eval")(evaluate)
 app.command()(predict)
 app.command()(align)

@@ -22,10 +22,11 @@ from ablate.engine.scheduler import Watch
 from ablate.engine.stop import StopFlag, Stopped
 from ablate.engine.verify import Wanted, verify
 from ablate.errors import DatabaseError, HeldError, RecordError, UsageError
+from ablate.external import store
 from ablate.results import ingest
 from ablate.runs import disk
 from ablate.runs.certificate import Certificate
-from ablate.runs.directory import find_run
+from ablate.runs.directory import find_run, read_identity
 from ablate.runs.paths import RunPaths, RunsDir
 
 
@@ -112,10 +113,22 @@ def remove_all(names: Sequence[str], yes: bool, db: Path, runs_dir: Path) -> Non
     if not yes:
         say(f"nothing was removed; --yes removes {_count(len(chosen), 'run')} and frees {total}")
         return
+    imported = [origin for item in chosen.values() if (origin := _imported(item.paths))]
+    store.forget(runs, imported)
     for item in chosen.values():
         collect.remove(item.paths)
     _forget(db, runs_dir)
-    say(f"removed {_count(len(chosen), 'run')}, {total} freed; a study that holds one trains it anew")
+    again = "`ablate import` takes it in again" if imported else "a study that holds one trains it anew"
+    say(f"removed {_count(len(chosen), 'run')}, {total} freed; {again}")
+
+
+def _imported(paths: RunPaths) -> str | None:
+    """The id of a run that was imported; None for all others."""
+    try:
+        identity = read_identity(paths)
+    except RecordError:  # damaged, and about to go
+        return None
+    return identity.run_id if identity.external else None
 
 
 def _refuse_held(chosen: Sequence[RunPaths]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import CheckpointError, DataError, UnknownRunError, UsageError
-from ablate.runs import directory, files, states
+from ablate.runs import directory, external, files, states
 from ablate.runs.checkpoint import WEIGHTS, Checkpoints, Manifest
 from ablate.runs.directory import RunIdentity
 from ablate.runs.paths import RunPaths, RunsDir
@@ -73,6 +73,7 @@ def _of_run(paths: RunPaths, epoch: int | None = None) -> Source:
     identity, stored = directory.read_identity(paths), directory.read_config(paths)
     if identity.task != "depth":
         raise UsageError(f"{paths.name}: a run of the task {identity.task!r}; only depth runs predict depth")
+    external.refuse(paths, "load", "name its file of weights instead, if you have it")
     if epoch is not None:
         return Source(f"{paths.name}@{epoch}", _weights_of(paths, epoch), identity, stored.config)
     weights, best = _weights(paths)

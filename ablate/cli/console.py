@@ -18,12 +18,16 @@ from ablate.errors import AblateError, DiskError, UsageError
 talk = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def escape(text: str) -> str:
-    """Stored text made harmless: no markup, and no control characters that would rewrite the screen."""
-    plain = "".join(
+def harmless(text: str) -> str:
+    """Stored text without the control characters that would rewrite the screen."""
+    return "".join(
         c if c == "\n" or unicodedata.category(c) not in ("Cc", "Cf") else "\N{REPLACEMENT CHARACTER}" for c in text
     )
-    return markup.escape(plain)
+
+
+def escape(text: str) -> str:
+    """Stored text made harmless, and no markup either."""
+    return markup.escape(harmless(text))
 
 
 def say(text: str) -> None:

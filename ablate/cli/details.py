@@ -15,6 +15,7 @@ from rich.table import Table
 from ablate.cli import parts
 from ablate.cli.console import escape, print_table
 from ablate.cli.listing import coloured, runs_data
+from ablate.cli.remarks import show_origin, show_remarks
 from ablate.engine.brought import of_attempt
 from ablate.errors import RecordError, UnknownRunError
 from ablate.results.certificates import Certificate, certificate_of
@@ -160,11 +161,15 @@ def show_details(details: Details) -> None:
     console.print(f"hash         {run.hash}")
     console.print(f"directory    {escape(str(run.directory))}")
     console.print(f"made by      {escape(run.command or '')}")
+    if run.external is not None:
+        show_origin(run.external)
     if details.certificate is not None:
         console.print(f"certificate  {escape(details.certificate.sentence)}")
     for note in details.notes:
         console.print(f"note         {escape(note)}")
-    console.print("\n[bold]Configuration[/] (settings that differ from the defaults are marked *)")
+    show_remarks(run)
+    marked = "as far as its source states it" if run.external else "settings that differ from the defaults are marked *"
+    console.print(f"\n[bold]Configuration[/] ({marked})")
     for key, value in flat(run.configuration).items():
         mark = "*" if key in run.settings else " "
         shown = escape(json.dumps(value))
@@ -264,7 +269,7 @@ def _show_evaluations(console: Console, evaluations: Sequence[EvaluationRow]) ->
         table.add_column(column, justify="left" if column in ("split", "resolution") else "right")
     for row in evaluations:
         numbers = [_number(row.metrics.get(key), 3) for key in metrics]
-        table.add_row(str(row.epoch), row.split, row.resolution, *numbers, _number(row.loss, 4), str(row.images))
+        table.add_row(str(row.epoch), row.split, row.resolution, *numbers, _number(row.loss, 4), _number(row.images, 0))
     print_table(table)
 
 

@@ -74,7 +74,7 @@ def show_runs(rows: Sequence[RunRow]) -> None:
             escape(row.name),
             escape(row.study or ""),
             coloured(row.status),
-            str(row.reason or ""),
+            str(row.reason or ("external" if row.external else "")),
             epoch,
             str(row.attempts),
         )
@@ -95,6 +95,9 @@ def runs_data(rows: Sequence[RunRow]) -> list[dict[str, Any]]:
             "settings": dict(row.settings),
             "directory": None if row.directory is None else str(row.directory),
             "command": row.command,
+            "external": None if row.external is None else vars(row.external),
+            "remarks": [vars(remark) for remark in row.remarks],
+            "tags": list(row.tags),
         }
         for row in rows
     ]

@@ -5,6 +5,7 @@ Only what is said counts: a word that could mean two things means nothing.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -160,10 +161,11 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _fitting(name: str, value: Any) -> Any:
     """The value as it would stand here; None if it could not."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
     if name in ("train.lr", "train.weight_decay"):
-        return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+        return float(value) if number else None
     if name in ("train.epochs", "train.batch_size", "seed"):
-        return int(value) if isinstance(value, int | float) and value == int(value) and value >= 0 else None
+        return int(value) if number and value == int(value) else None
     text = str(value).lower().replace("-", "_")
     choices = {"model.attention": attention.names(), "model.name": specs.names(), "data.name": datasets.names()}
     if name in choices:

@@ -41,7 +41,7 @@ def failed_runs(runs: RunsDir, study: str | None, reasons: Sequence[str]) -> lis
             status = states.status(paths)
         except RecordError as error:  # an outcome that cannot be read: nobody knows why it ended
             status = Status(State.FAILED, Reason.CRASH, str(error))
-        if _wanted(status, reasons):
+        if _wanted(status, reasons) and not _imported(paths):
             found.append(Failed(paths, status))
     return found
 
@@ -50,6 +50,14 @@ def _wanted(status: Status, reasons: Collection[str]) -> bool:
     if reasons:
         return status.state in (State.FAILED, State.PAUSED) and str(status.reason) in reasons
     return status.state is State.FAILED and status.reason is not Reason.DIVERGED
+
+
+def _imported(paths: RunPaths) -> bool:
+    """A failure that somebody else recorded cannot be tried again here."""
+    try:
+        return directory.read_identity(paths).external is not None
+    except RecordError:
+        return False
 
 
 def _runs_of(runs: RunsDir, study: str) -> list[RunPaths]:

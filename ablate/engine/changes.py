@@ -58,7 +58,9 @@ def since_last_run(plan: StudyPlan) -> Changes | None:
     """None if the study was never run here. Raises RecordError if its record is damaged."""
     runs = RunsDir(plan.cells[0].paths.root.parent)
     before = read_record(runs, plan.study.study)
-    return None if before is None else compare(before, plan, runs)
+    if before is None or (before.cells and all(cell.added for cell in before.cells)):
+        return None  # what was imported or evaluated on its own is no version of this study
+    return compare(before, plan, runs)
 
 
 def compare(before: StudyRecord, plan: StudyPlan, runs: RunsDir) -> Changes:

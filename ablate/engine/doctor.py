@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,6 +22,7 @@ from ablate.results import verify
 from ablate.runs import directory, files, journal, lease, states
 from ablate.runs.certificate import read_certificate
 from ablate.runs.checkpoint import Checkpoints, Manifest
+from ablate.runs.notes import read_notes
 from ablate.runs.paths import RunPaths, RunsDir
 from ablate.runs.states import Reason, State
 from ablate.study.record import StudyRecord
@@ -174,12 +175,15 @@ def _run(paths: RunPaths) -> Iterator[Finding]:
 
 def _records(paths: RunPaths) -> Iterator[Finding]:
     remedy = f"restore it from a backup, or `ablate rm {paths.name}` and run the study again"
-    for read in (directory.read_identity, directory.read_config, states.read_outcome, read_certificate):
+    aside: dict[Callable[[RunPaths], object], str] = {
+        read_certificate: f"delete it; `ablate verify {paths.name}` makes another",
+        read_notes: "restore it from a backup or mend it by hand; without it the run has no notes and tags",
+    }
+    for read in (directory.read_identity, directory.read_config, states.read_outcome, *aside):
         try:
             read(paths)
         except (OSError, RecordError) as error:
-            delete = f"delete it; `ablate verify {paths.name}` makes another"
-            yield _wrong("records", str(error), delete if read is read_certificate else remedy)
+            yield _wrong("records", str(error), aside.get(read, remedy))
 
 
 def _journal(paths: RunPaths, held: bool) -> Iterator[Finding]:

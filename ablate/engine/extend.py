@@ -15,7 +15,7 @@ from pathlib import Path
 from ablate.engine import plan as planning
 from ablate.engine.tasks import find_task
 from ablate.errors import UsageError
-from ablate.runs import directory, disk, files, journal, states
+from ablate.runs import directory, disk, external, files, journal, states
 from ablate.runs.checkpoint import WEIGHTS, Checkpoints, Manifest
 from ablate.runs.directory import RunIdentity
 from ablate.runs.journal import Journal, Record
@@ -32,6 +32,7 @@ def extend(paths: RunPaths, epochs: int, runs: RunsDir, command: Sequence[str], 
 
     Raises UsageError, saying why, if it would not be the run that `epochs` epochs from the start give.
     """
+    external.refuse(paths, "extend")
     identity, stored = directory.read_identity(paths), directory.read_config(paths)
     task = find_task(identity.task)
     short = task.Config.model_validate(stored.config)

@@ -20,7 +20,7 @@ from ablate.engine.slots import Pool, Slots, shared_folder
 from ablate.engine.stop import StopFlag
 from ablate.engine.tasks import Tasks, find_task
 from ablate.errors import DataError, HeldError, UsageError
-from ablate.runs import directory, files, lease, states
+from ablate.runs import directory, external, files, lease, states
 from ablate.runs.directory import RunConfig
 from ablate.runs.lease import Lease
 from ablate.runs.paths import RunPaths, RunsDir
@@ -183,8 +183,9 @@ def resume_run(
     """Goes on with one run.
 
     Raises HeldError if another process is at it, DataError if its data is missing or damaged, UsageError if an
-    override would make it another run or a device is not there.
+    override would make it another run, a device is not there, or the run was imported.
     """
+    external.refuse(paths, "resume")
     pool = where.pool()
     if holder := lease.holder(paths.lease):
         raise HeldError(f"run {paths.name} is held by {holder}; wait for it, or stop it")

@@ -27,7 +27,7 @@ from ablate.engine.loop import comparable, record_key
 from ablate.engine.stop import StopFlag
 from ablate.engine.worker import Assignment
 from ablate.errors import RecordError, TrainingError, UsageError
-from ablate.runs import directory, disk, files, journal, lease, states
+from ablate.runs import directory, disk, external, files, journal, lease, states
 from ablate.runs.certificate import Certificate, write_certificate
 from ablate.runs.checkpoint import WEIGHTS, Checkpoints
 from ablate.runs.directory import RunConfig
@@ -81,9 +81,10 @@ class _Tally:
 def verify(paths: RunPaths, wanted: Wanted, stop: StopFlag, say: Say) -> Certificate:
     """Trains the stretch, stores the certificate beside the run and returns it.
 
-    Raises Stopped, UsageError for a run that was never configured, TrainingError if the stretch fails by itself.
+    Raises Stopped, UsageError for a run that was imported or never configured, TrainingError if the stretch fails by itself.
     """
     began = time.monotonic()
+    external.refuse(paths, "verify")
     if not paths.config.exists():
         raise UsageError(f"{paths.name}: has no configuration to verify; `ablate run` its study first")
     aside = paths.root.parent / f".verify-{paths.name}.{os.getpid()}{files.TEMPORARY}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ablate.errors import DataError
-from ablate.external.log import Log, Logged, parse
+from ablate.external.log import Log, Logged, parse, plain
 from ablate.external.store import Found, unstated
 from ablate.runs.external import Entry
 from ablate.runs.origin import Origin
@@ -22,10 +22,15 @@ _SHOWN = 20
 class Words(Protocol):
     """What the words of a log mean to a task; `ablate.depth.logged` is one."""
 
-    settings_of_title: Callable[[str, str | None, int | None], dict[str, Any]]
-    short_name: Callable[[Mapping[str, Any]], str | None]
-    checkpoint_epoch: Callable[[str | None, int | None], int | None]
-    protocol_of_commands: Callable[[Sequence[str]], dict[str, str]]
+    def settings_of_title(self, title: str, name: str | None, epochs: int | None) -> dict[str, Any]: ...
+
+    def excluded(self, stated: Mapping[str, Any]) -> frozenset[str]: ...
+
+    def short_name(self, settings: Mapping[str, Any]) -> str | None: ...
+
+    def checkpoint_epoch(self, weights: str | None, epochs: int | None) -> int | None: ...
+
+    def protocol_of_commands(self, commands: Sequence[str]) -> dict[str, str]: ...
 
 
 def read_log(path: Path, task: Task, words: Words) -> tuple[list[Found], list[str]]:
@@ -45,7 +50,7 @@ def read_log(path: Path, task: Task, words: Words) -> tuple[list[Found], list[st
     if not log.rows:
         raise DataError(f"{path}: holds no run; each needs a heading such as `## 1. Title` and a table of its metrics")
     digest = hashlib.sha256(content).hexdigest()
-    name = path.name.encode("utf-8", "replace").decode()
+    name = plain(path.name)
     found = {_key(item): item for item in (_found(row, name, digest, task, words) for row in log.rows)}
     return list(found.values()), _remarks(log, len(log.rows) - len(found))
 
@@ -88,7 +93,7 @@ def _found(row: Logged, file: str, digest: str, task: Task, words: Words) -> Fou
         sha256=digest,
         row=row.number,
         title=row.title,
-        unknown=unstated(task, stated),
+        unknown=unstated(task, stated, words.excluded(stated)),
         facts=_facts(row, words),
     )
     return Found(

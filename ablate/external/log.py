@@ -94,7 +94,7 @@ def _sections(text: str) -> Iterator[_Section]:
     section: _Section | None = None
     fence = ""
     for number, line in enumerate(text.split("\n"), 1):
-        line = _plain(line)
+        line = plain(line.rstrip("\r"))
         opens = _FENCE.match(line)
         if opens and not fence:
             fence = opens[1]
@@ -112,12 +112,11 @@ def _sections(text: str) -> Iterator[_Section]:
         yield section
 
 
-def _plain(line: str) -> str:
-    """Without characters that no log holds and that terminals or databases take for commands."""
-    line = line.rstrip("\r")
-    if line.isprintable():
-        return line
-    return "".join(char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in line)
+def plain(text: str, allowed: str = "\t") -> str:
+    """Without characters that terminals or databases would take for commands, or that cannot be written as UTF-8."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in allowed else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 class _Reader:

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ablate.errors import RecordError, UsageError
@@ -60,9 +61,12 @@ class Taken:
     """Runs of the same source that it no longer holds: they leave the study, and stay in the folder of runs."""
 
 
-def unstated(task: Task, stated: Iterable[str]) -> tuple[str, ...]:
-    """The settings that a source does not state, by dotted key; a group of which it states nothing by its own."""
-    known = set(stated)
+def unstated(task: Task, stated: Iterable[str], excluded: Iterable[str] = ()) -> tuple[str, ...]:
+    """The settings that a source does not state, by dotted key; a group of which it states nothing by its own.
+
+    `excluded` are settings that do not apply, given what it states.
+    """
+    known = {*stated, *excluded}
     found: dict[str, None] = {}
     for key in catalogue(task.Config).settings:
         if key not in known:
@@ -96,12 +100,14 @@ def take_in(found: Sequence[Found], runs: RunsDir, study: str, task: Task) -> Ta
 
     A run whose source says something else now is another run: the one before leaves the study. Doing it again after a
     kill, or for the same source, changes nothing but what is missing. Raises HeldError if the study is being trained,
-    RecordError if a record is damaged.
+    UsageError if it is one of another task, RecordError if a record is damaged.
     """
     files.make_folder(runs.studies)
     with Lease.acquire(runs.study_lease(study), f"study {study}"):
         path = runs.study(study)
-        before = StudyRecord.from_json(files.read_plain(path), str(path)) if path.exists() else None
+        before = _record(path) if path.exists() else None
+        if before is not None and before.task != task.name:
+            raise UsageError(f"{study} is a study of the task {before.task!r}; give another name with --study")
         earlier = _Earlier(before, found, runs)
         taken = Taken()
         cells = [_cell(_make(item, runs, task, earlier, taken), item) for item in found]
@@ -112,12 +118,32 @@ def take_in(found: Sequence[Found], runs: RunsDir, study: str, task: Task) -> Ta
     return taken
 
 
+def forget(runs: RunsDir, run_ids: Iterable[str]) -> None:
+    """Imported runs that were removed leave the studies that they were put into: nobody could train them anew.
+
+    Raises HeldError if such a study is being trained, RecordError if its record is damaged.
+    """
+    gone = set(run_ids)
+    for path in sorted(runs.studies.glob("*.json")) if gone and runs.studies.is_dir() else []:
+        if not any(cell.run_id in gone and cell.current for cell in _record(path).cells):
+            continue
+        with Lease.acquire(runs.study_lease(path.stem), f"study {path.stem}"):
+            before = _record(path)
+            cells = tuple(replace(cell, current=cell.current and cell.run_id not in gone) for cell in before.cells)
+            files.write_atomic(path, replace(before, cells=cells).to_json().encode())
+
+
+def _record(path: Path) -> StudyRecord:
+    return StudyRecord.from_json(files.read_plain(path), str(path))
+
+
 class _Earlier:
     """The cells of a study that came from the same sources and that they no longer hold as they were."""
 
     def __init__(self, before: StudyRecord | None, found: Sequence[Found], runs: RunsDir) -> None:
         sources = {(item.origin.kind, item.origin.file) for item in found}
         ids = {_digest(item)[1] for item in found}
+        self.names = {name.rpartition("-")[2]: name for name in runs.names()}
         self.known: set[str] = set()
         self.superseded: set[str] = set()
         self.places: dict[str, int] = {}
@@ -153,7 +179,7 @@ def _origin(paths: RunPaths) -> Origin | None:
 
 
 def _make(item: Found, runs: RunsDir, task: Task, earlier: _Earlier, taken: Taken) -> RunIdentity:
-    identity = _identity(item, runs, task)
+    identity = _identity(item, earlier.names, task)
     there = runs.run(identity.name).identity.exists()
     before = earlier.followed_by(identity.run_id, item.origin)
     kept = item.kept
@@ -188,14 +214,13 @@ def _digest(item: Found) -> tuple[str, str]:
     return digest.hexdigest(), base64.b32encode(digest.digest()).decode("ascii").lower()[:ID_LENGTH]
 
 
-def _identity(item: Found, runs: RunsDir, task: Task) -> RunIdentity:
-    """A run that is there already keeps its name."""
+def _identity(item: Found, there: Mapping[str, str], task: Task) -> RunIdentity:
+    """A run that is there already keeps its name; `there` has the names of all by their ids."""
     digest, run_id = _digest(item)
-    there = next((name for name in runs.names() if name.rpartition("-")[2] == run_id), None)
     return RunIdentity(
         run_id=run_id,
         hash=digest,
-        name=there or run_name(item.slug, run_id),
+        name=there.get(run_id) or run_name(item.slug, run_id),
         task=task.name,
         recipe=RECIPE,
         settings={key: plain(value) for key, value in item.stated.items()},

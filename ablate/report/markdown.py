@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from ablate.report.data_notes import NOT_RECORDED, differing_data
+from ablate.report.externals import MARK, is_logged, not_stated
 from ablate.report.summary import RunSummary, Score, StudySummary
 from ablate.report.tables import Table, last_is_selected, short_names, show, state, tables
 from ablate.results.records import State
@@ -31,10 +32,13 @@ def render_markdown(summaries: Sequence[StudySummary]) -> str:
 
 def _study(summary: StudySummary) -> str:
     blocks = [f"## {escape(summary.study) if summary.study is not None else 'Runs outside any study'}"]
-    blocks.append(f"### Selected epoch{_how_selected(summary)}")
+    logged = bool(summary.runs) and all(is_logged(run) for run in summary.runs)
+    blocks.append("### As reported" if logged else f"### Selected epoch{_how_selected(summary)}")
     blocks += [_table(summary, table) for table in tables(summary, "selected")]
     if not any(run.scores for run in summary.runs):
         blocks.append("Nothing has been evaluated yet.")
+    elif logged:
+        pass  # a log says one thing of each run
     elif last_is_selected(summary):
         blocks.append("### Last epoch\n\nThe last epoch is the selected one in every run.")
     else:
@@ -54,7 +58,10 @@ def _of_runs(runs: Sequence[RunSummary]) -> list[str]:
     for run in runs:
         found += [f"{run.name}: {note}" for note in run.notes if note not in found[:common]]
         if unstated := [key for key in run.unknown if key not in run.settings]:
-            found.append(f"{run.name}: not stated: {', '.join(unstated)}")
+            short = not_stated(unstated, run.settings) if run.external else ", ".join(unstated)
+            found.append(f"{run.name}: not stated: {short}")
+        found += [f"{run.name}: note {remark.number}: {remark.text}" for remark in run.remarks]
+        found += [f"{run.name}: tags: {', '.join(run.tags)}"] if run.tags else []
     return found
 
 
@@ -111,7 +118,7 @@ Column = tuple[str, str, list[str]]
 def _columns(summary: StudySummary, table: Table) -> list[Column]:
     runs = [line.run for line in table.lines]
     scores = [line.score for line in table.lines]
-    columns: list[Column] = [("Run", "left", [escape(run.name) for run in runs])]
+    columns: list[Column] = [("Run", "left", [_name(run) for run in runs])]
     for axis, name in short_names(summary.axes).items():
         columns.append((escape(name), "center", [escape(show(run.setting(axis))) for run in runs]))
     if len({run.seed for run in runs}) > 1:
@@ -135,13 +142,17 @@ def _protocol_columns(table: Table) -> list[Column]:
     columns: list[Column] = []
     if any(scores):
         for header, common, key in (("Images", table.images, "images"), ("Skipped", table.skipped, "skipped")):
-            if common is None:
-                cells = [_MISSING if score is None else str(getattr(score, key)) for score in scores]
+            if common is None and any(score is not None and getattr(score, key) is not None for score in scores):
+                cells = [_MISSING if score is None else _or_unknown(getattr(score, key)) for score in scores]
                 columns.append((header, "center", cells))
     for key in table.differing:
         cells = [_MISSING if score is None else escape(show(score.protocol.get(key))) for score in scores]
         columns.append((escape(key.replace("_", " ").capitalize()), "center", cells))
     return columns
+
+
+def _name(run: RunSummary) -> str:
+    return escape(run.name) + (f" ({MARK})" if run.external else "")
 
 
 def _header(metric: Metric) -> str:
@@ -150,7 +161,12 @@ def _header(metric: Metric) -> str:
 
 def _epoch(run: RunSummary, score: Score | None) -> str:
     """'4/5': the fourth of five epochs so far."""
-    return _MISSING if score is None else f"{score.epoch}/{run.last_epoch}"
+    return _MISSING if score is None else f"{_or_unknown(score.epoch)}/{_or_unknown(run.last_epoch)}"
+
+
+def _or_unknown(value: int | None) -> str:
+    """What the source of an imported run does not say."""
+    return UNKNOWN if value is None else str(value)
 
 
 def _value(metric: Metric, score: Score | None) -> str:

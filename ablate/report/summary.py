@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from ablate.errors import UsageError
 from ablate.report.data_notes import differing_data, short_prints
+from ablate.report.externals import as_stated, sentences, settings_beside
 from ablate.report.flags import Course, flags
 from ablate.results.certificates import certificate_of
 from ablate.results.open import Results
-from ablate.results.records import CellRow, EvaluationRow, Reason, RunRow, State, StudyRow
+from ablate.results.records import CellRow, EvaluationRow, Note, Origin, Reason, RunRow, State, StudyRow
 from ablate.study.remarks import UNKNOWN, is_unknown
 from ablate.task import Metric, SelectSettings
 
@@ -23,7 +24,8 @@ class Score:
     """One checkpoint on one split at one resolution: means over `images` images."""
 
     checkpoint: Checkpoint
-    epoch: int
+    epoch: int | None
+    """None where the source of an imported run does not say."""
     split: str
     resolution: str
     metrics: Mapping[str, float | None]
@@ -54,6 +56,11 @@ class RunSummary:
     unknown: tuple[str, ...] = ()
     data: str | None = None
     """The fingerprint of its data, shortened; None for a task that records none."""
+    external: Origin | None = None
+    """Where it was imported from; None if it was measured here."""
+    remarks: tuple[Note, ...] = ()
+    """What people wrote about it."""
+    tags: tuple[str, ...] = ()
 
     def setting(self, key: str) -> Any:
         """The value of an axis as tables show it: `unknown` if the source does not state it; None without one."""
@@ -111,6 +118,8 @@ def _study(
     if older := len(everything) - len(runs):
         notes.append(f"{older} run{'s' * (older > 1)} of earlier versions of this study not shown")
     rows = _rows(results, runs, cells, metrics, select)
+    beside = settings_beside(cells, runs, study.axes)
+    rows = tuple(replace(row, settings={**beside.get(row.run_id, {}), **row.settings}) for row in rows)
     notes += differing_data(rows)
     return StudySummary(
         study.study, study.task, study.file, tuple(study.axes), metrics, select, rows, tuple(notes)
@@ -137,17 +146,20 @@ def _rows(
     losses = results.validation_losses(list(kept))
     summaries = []
     for run in runs:
-        rows = kept[run.run_id]
+        evaluated = kept[run.run_id]
         selected = run.selected_epoch
-        if selected is None and rows and select is not None:
-            rows = list(results.evaluations(run.run_id))
-            selected = best_epoch(rows, select, metrics)
+        if selected is None and evaluated and select is not None:
+            evaluated = list(results.evaluations(run.run_id))
+            selected = best_epoch(evaluated, select, metrics)
         cell = cells.get(run.run_id)
         said = tuple(cell.notes) if cell else ()
-        summary = _row(run, cell, rows, selected)
-        flagged = flags(_course(summary, run, losses, select, metrics))
-        notes = (*said, *marks.get(run.run_id, ()), *flagged, *_verified(run), *changed.get(run.run_id, ()))
-        summaries.append(replace(summary, notes=notes, data=data.get(run.run_id)))
+        source = sentences(run.external) if run.external else ()
+        summary = _row(run, cell, evaluated, selected)
+        flagged = () if run.external else flags(_course(summary, run, losses, select, metrics))
+        marked = (*marks.get(run.run_id, ()), *flagged)
+        notes = (*source, *said, *marked, *_verified(run), *changed.get(run.run_id, ()))
+        summary = replace(summary, notes=notes, data=data.get(run.run_id))
+        summaries.append(as_stated(summary, run.external) if run.external else summary)
     return tuple(summaries)
 
 
@@ -210,7 +222,7 @@ def _row(run: RunRow, cell: CellRow | None, rows: Sequence[EvaluationRow], selec
         run_id=run.run_id,
         name=run.name,
         settings=cell.settings if cell else {},
-        seed=cell.seed if cell else run.configuration.get("seed"),
+        seed=_seed(run, cell),
         baseline=cell.baseline if cell else None,
         status=run.status,
         reason=None if run.reason is None else str(run.reason),
@@ -219,8 +231,18 @@ def _row(run: RunRow, cell: CellRow | None, rows: Sequence[EvaluationRow], selec
         last_epoch=last if last is not None else run.last_epoch,
         planned_epochs=planned if isinstance(planned, int) else None,
         scores=tuple(scores),
-        unknown=tuple(cell.unknown) if cell else (),
+        unknown=tuple(cell.unknown) if cell else run.external.unknown if run.external else (),
+        external=run.external,
+        remarks=run.remarks,
+        tags=run.tags,
     )
+
+
+def _seed(run: RunRow, cell: CellRow | None) -> int | None:
+    """None if the source of an imported run does not state it."""
+    if run.external is not None and "seed" in run.external.unknown:
+        return None
+    return cell.seed if cell else run.configuration.get("seed")
 
 
 def _scores(checkpoint: Checkpoint, rows: Sequence[EvaluationRow], epoch: int | None) -> list[Score]:

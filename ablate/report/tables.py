@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ablate.report.externals import is_logged
 from ablate.report.summary import Checkpoint, RunSummary, Score, StudySummary
 from ablate.results.records import State
+from ablate.study.remarks import UNKNOWN
 
 _ORDER = ("full", "reduced")
 
@@ -54,9 +56,10 @@ def tables(summary: StudySummary, checkpoint: Checkpoint) -> tuple[Table, ...]:
 def last_is_selected(summary: StudySummary) -> bool:
     """Whether the table of the last epoch would repeat the other one."""
     shown = resolutions(summary)
-    return all(run.selected_epoch in (None, run.last_epoch) for run in summary.runs) and all(
+    runs = [run for run in summary.runs if not is_logged(run)]
+    return all(run.selected_epoch in (None, run.last_epoch) for run in runs) and all(
         run.score("selected", resolution) is not None or run.score("last", resolution) is None
-        for run in summary.runs
+        for run in runs
         for resolution in shown
     )
 
@@ -82,7 +85,7 @@ def _table(summary: StudySummary, checkpoint: Checkpoint, resolution: str) -> Ta
     images = {score.images for _, score in scored}
     if len(images) > 1:
         notes.insert(
-            0, f"scored on different numbers of images: {_who([(run, score.images) for run, score in scored])}"
+            0, f"scored on different numbers of images: {_who([(run, _count(score.images)) for run, score in scored])}"
         )
     notes += [
         f"{run.name}: {score.skipped} image{'s' * (score.skipped > 1)} without a valid pixel left out"
@@ -96,6 +99,10 @@ def _table(summary: StudySummary, checkpoint: Checkpoint, resolution: str) -> Ta
 
 def _only(values: set[Any]) -> Any:
     return next(iter(values)) if len(values) == 1 else None
+
+
+def _count(images: int | None) -> int | str:
+    return UNKNOWN if images is None else images
 
 
 def _who(pairs: Sequence[tuple[RunSummary, Any]]) -> str:

@@ -15,7 +15,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 IDENTITY_COLUMNS = (
     "study", "run_id", "run", "seed", "status", "reason", "checkpoint", "epoch", "last_epoch", "split",
-    "resolution", "images", "skipped", "loss", "data",
+    "resolution", "images", "skipped", "loss", "data", "external", "tags",
 )  # fmt: skip
 
 
@@ -54,9 +54,14 @@ def _line(row: Sequence[Any]) -> str:
 def _identity(summary: StudySummary, run: RunSummary, score: Score | None) -> list[Any]:
     names: list[Any] = [summary.study, run.run_id, run.name, run.seed, str(run.status), run.reason]
     if score is None:
-        return [*names, None, None, run.last_epoch, None, None, None, None, None, run.data]
-    counts = (score.images, score.skipped, score.loss, run.data)
+        return [*names, None, None, run.last_epoch, None, None, None, None, None, run.data, *_source(run)]
+    counts = (score.images, score.skipped, score.loss, run.data, *_source(run))
     return [*names, score.checkpoint, score.epoch, run.last_epoch, score.split, score.resolution, *counts]
+
+
+def _source(run: RunSummary) -> tuple[str | None, str]:
+    """Where an imported run came from, and tags, which hold no commas."""
+    return (run.external.label if run.external else None), ", ".join(run.tags)
 
 
 def safe(value: Any) -> str:
@@ -86,4 +91,10 @@ def _study(summary: StudySummary) -> dict[str, Any]:
 
 def _run(run: RunSummary) -> dict[str, Any]:
     # Not `asdict`, which would try to copy every mapping.
-    return {**vars(run), "status": str(run.status), "scores": [vars(score) for score in run.scores]}
+    return {
+        **vars(run),
+        "status": str(run.status),
+        "scores": [vars(score) for score in run.scores],
+        "external": vars(run.external) if run.external else None,
+        "remarks": [vars(remark) for remark in run.remarks],
+    }

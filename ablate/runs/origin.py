@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 
@@ -32,9 +32,6 @@ class Origin:
         return f"{self.file}, row {self.row}" if self.kind == "progress log" else f"wandb run {self.file}"
 
 
-_ORIGIN = TypeAdapter(Origin)
-
-
 def read_origin(value: object) -> Origin | None:
     """From JSON that was read; None stays None. Raises TypeError if it is anything but the origin of a run."""
     if value is None:
@@ -43,7 +40,7 @@ def read_origin(value: object) -> Origin | None:
         raise TypeError("external: expected a mapping")
     try:
         listed = value.get("unknown")
-        return _ORIGIN.validate_python({**value, "unknown": tuple(listed) if isinstance(listed, list) else listed})
+        return Origin(**{**value, "unknown": tuple(listed) if isinstance(listed, list) else listed})
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         raise TypeError(f"external.{'.'.join(map(str, detail['loc']))}: {detail['msg']}") from None

@@ -218,7 +218,7 @@ def test_csv_has_stable_columns_and_a_line_for_every_run():
     rows = list(csv.reader(io.StringIO(text)))
     assert rows[0] == [
         "study", "run_id", "run", "seed", "status", "reason", "checkpoint", "epoch", "last_epoch", "split",
-        "resolution", "images", "skipped", "loss", "data", "protocol.mask", *KEYS, "train.lr",
+        "resolution", "images", "skipped", "loss", "data", "external", "tags", "protocol.mask", *KEYS, "train.lr",
     ]  # fmt: skip
     assert {len(row) for row in rows} == {len(rows[0])}
     assert [(row[2], row[6]) for row in rows[1:]] == [
