@@ -56,7 +56,7 @@ def _no_sync_before_a_checkpoint(put: Put) -> None:
     from ablate.engine.loop import Loop
     from ablate.runs.journal import Journal
 
-    save, sync = Loop._save, Journal.sync
+    save, sync = Loop.save, Journal.sync
 
     def hasty(loop: Loop, **options: Any) -> None:
         Journal.sync = lambda journal: None  # type: ignore[method-assign,assignment]
@@ -65,7 +65,7 @@ def _no_sync_before_a_checkpoint(put: Put) -> None:
         finally:
             Journal.sync = sync  # type: ignore[method-assign]
 
-    put(Loop, "_save", hasty)
+    put(Loop, "save", hasty)
 
 
 def _no_digest_of_files(put: Put) -> None:
