@@ -79,6 +79,8 @@ def ensure_run(runs: RunsDir, identity: RunIdentity, config: RunConfig) -> RunPa
     paths = runs.run(identity.name)
     if not paths.identity.exists():
         _create(runs, paths, identity, config)
+    else:
+        files.fsync_folder(runs.root)  # whoever made it may have been killed before its name was certain
     present = read_identity(paths)
     if present.hash != identity.hash:
         raise RecordError(
