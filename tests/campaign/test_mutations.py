@@ -47,7 +47,7 @@ def test_the_simulation_finds_nothing_in_the_product_as_it_is() -> None:
 @pytest.mark.parametrize("mutation", SIMULATED)
 def test_the_simulation_finds(mutation: str) -> None:
     with mutated(mutation):
-        assert simulated(8000, 400)
+        assert simulated(40_000, 2000)
     assert not Simulation(seed=1).run(50, resumed=0, ingested=0).findings, "the mutation was not taken back"
 
 
