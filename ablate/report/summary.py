@@ -10,6 +10,7 @@ from ablate.errors import UsageError
 from ablate.report.data_notes import differing_data, short_prints
 from ablate.report.externals import as_stated, sentences, settings_beside
 from ablate.report.flags import Course, flags
+from ablate.report.judgement import Judgement
 from ablate.results.certificates import certificate_of
 from ablate.results.open import Results
 from ablate.results.records import CellRow, EvaluationRow, Note, Origin, Reason, RunRow, State, StudyRow
@@ -82,6 +83,8 @@ class StudySummary:
     select: SelectSettings | None
     runs: tuple[RunSummary, ...]
     notes: tuple[str, ...] = ()
+    judgement: Judgement | None = None
+    """None for runs outside any study, and for one of which nothing can be said yet."""
 
 
 def summarise(
