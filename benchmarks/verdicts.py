@@ -1,11 +1,11 @@
 """How often the statistics of reports are wrong: pseudo-studies in which the truth is known.
 
     python benchmarks/verdicts.py --simulate --studies 2000
-    python benchmarks/verdicts.py --runs runs --study seeds-only --metric abs_rel
+    python benchmarks/verdicts.py --trainings trainings.csv
 
 A pseudo-study has some arms of n seeds each, evaluated on the same images. All arms are the same but one, whose error
-is smaller by an injected effect (0, 2, 5 or 10 %) on every image. `--runs` draws the trainings from real ones that
-differ in their seed alone, and the drives, with replacement, from theirs; `--simulate` draws both from a random-effects
+is smaller by an injected effect (0, 2, 5 or 10 %) on every image. `--trainings` draws the trainings from real ones that
+differ in their seed alone (`trainings.py` makes some hundred), and the drives, with replacement, from theirs; `--simulate` draws both from a random-effects
 model, whose variances are such that the cruder methods err as often as was measured on 28 real toy networks (652 images,
 28 drives).
 
@@ -17,7 +17,6 @@ says: after Holm's correction, where false claims are studies with any.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import pandas
 from numpy.typing import NDArray
 
 from ablate.errors import UsageError
@@ -32,8 +32,7 @@ from ablate.report.stats.components import drive_variance
 from ablate.report.stats.difference import difference
 from ablate.report.stats.multiplicity import holm
 from ablate.report.stats.quantiles import normal_quantile, t_quantile
-from ablate.report.stats.scores import Scores, drive_by_name
-from ablate.results.open import open_results
+from ablate.report.stats.scores import Scores
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.intp]
@@ -257,32 +256,20 @@ def _outcome(
     return equal, held, [found]
 
 
-def real_trainings(runs: Path, database: Path, study: str, metric: str, split: str, resolution: str) -> Trainings:
-    """The selected epoch of every complete run of a study, on the images that all have.
+def real_trainings(path: Path, metric: str) -> Trainings:
+    """From a CSV file of columns seed, image, drive and metrics, as `trainings.py` writes it.
 
-    Raises UsageError if the runs differ in more than the seed, or hold no such results.
+    Raises UsageError if a column is missing, or if two trainings share no image.
     """
-    with open_results(database, runs) as results:
-        rows = [row for row in results.runs(study) if row.status == "complete"]
-        settings = {json.dumps({k: v for k, v in row.settings.items() if k != "seed"}, sort_keys=True) for row in rows}
-        if len(settings) > 1:
-            raise UsageError(f"the runs of {study!r} differ in more than their seed, so nothing is known to be equal")
-        selected = results.selected([row.run_id for row in rows])
-        query = f'SELECT image, "{metric}" FROM image_metrics WHERE run_id = ? AND epoch = ? AND split = ? AND resolution = ?'
-        tables: list[dict[str, float | None]] = []
-        for pair in selected.items():
-            tables.append(dict(results.rows(query, [*pair, split, resolution])[1]))
-    tables = [table for table in tables if table]
-    images = sorted(
-        image
-        for image in {name for table in tables for name in table}
-        if all(table.get(image) is not None for table in tables)
-    )
-    if not images:
-        raise UsageError(f"no image that all runs of {study!r} have {metric} of on {split}, {resolution} size")
-    drives = {name: place for place, name in enumerate(sorted({drive_by_name(image) or image for image in images}))}
-    drive_I = np.array([drives[drive_by_name(image) or image] for image in images], dtype=np.intp)
-    return Trainings(np.array([[table[image] for image in images] for table in tables], dtype=np.float64), drive_I)
+    rows = pandas.read_csv(path)
+    if missing := [name for name in ("seed", "image", "drive", metric) if name not in rows]:
+        raise UsageError(f"{path}: no column {', '.join(missing)}; make the file with benchmarks/trainings.py")
+    values = rows.pivot(index="seed", columns="image", values=metric).dropna(axis="columns")
+    if values.empty:
+        raise UsageError(f"{path}: no image that all trainings have {metric} of")
+    drive_of = rows.drop_duplicates("image").set_index("image")["drive"]
+    drive_I, _ = pandas.factorize(drive_of.loc[values.columns])
+    return Trainings(values.to_numpy(dtype=np.float64), drive_I.astype(np.intp))
 
 
 def table(results: Mapping[float, Mapping[str, Counts]]) -> str:
@@ -311,14 +298,8 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--simulate", action="store_true", help="draw from the random-effects model")
-    where.add_argument("--runs", type=Path, help="a folder of real runs that differ in their seed alone")
-    parser.add_argument("--db", type=Path, default=Path("results.duckdb"), help="their database (made if absent)")
-    parser.add_argument("--study", default="seeds-only", help="which study of the folder")
-    parser.add_argument(
-        "--metric", default="abs_rel", choices=["abs_rel", "sq_rel", "rmse", "rmse_log", "silog", "log10"]
-    )
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--resolution", default="reduced")
+    where.add_argument("--trainings", type=Path, help="a CSV file of real trainings that differ in their seed alone")
+    parser.add_argument("--metric", default="abs_rel", help="a column of that file")
     parser.add_argument("--arms", type=int, default=4, help="the baseline among them")
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 5, 10])
     parser.add_argument("--studies", type=int, default=1000, help="pseudo-studies per row of the printed tables")
@@ -332,9 +313,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _arguments(arguments)
     source: Source = Simulation(unstable=options.unstable)
     try:
-        if options.runs is not None:
-            where = (options.study, options.metric, options.split, options.resolution)
-            source = real_trainings(options.runs, options.db, *where)
+        if options.trainings is not None:
+            source = real_trainings(options.trainings, options.metric)
         for seeds in options.seeds:
             results = {
                 effect: measure(

@@ -1,4 +1,4 @@
-"""The calibration of the verdicts: that it measures what it says, on a simulation and on real run directories."""
+"""The calibration of the verdicts: that it measures what it says, on a simulation and on real trainings."""
 
 import importlib.util
 import subprocess
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ablate.depth.data.street import make_street
 from ablate.errors import UsageError
-from ablate.runs.journal import Journal
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "verdicts.py"
@@ -31,12 +31,6 @@ def load(name, path):
 
 
 verdicts = load("benchmarks_verdicts", SCRIPT)
-
-
-@pytest.fixture
-def work(tmp_path):
-    """The run writer of tests/results; test folders are no packages, so it is loaded by its path."""
-    return load("results_conftest", ROOT / "tests" / "results" / "conftest.py").Workplace(tmp_path)
 
 
 def test_cruder_methods_claim_what_is_not_there_and_ours_does_not():
@@ -81,33 +75,23 @@ def test_trainings_are_drawn_without_repeating_one_and_drives_as_wholes():
         real.draw(rng, 3, 3, 0.0)
 
 
-def seeds_only(work, settings=lambda seed: {"seed": seed}, runs=9, images=12):
+def trainings_file(path, trainings=9, images=12):
     rng = np.random.default_rng(0)
-    made = []
-    for seed in range(runs):
-        run = work.run(f"s{seed}", **settings(seed))
-        run.train(2, best=2, complete=False)
+    lines = ["seed,image,drive,abs_rel"]
+    for seed in range(trainings):
         level = 0.1 + 0.01 * rng.normal()
-        with Journal(run.paths.journal) as journal:
-            scores = [
-                {"image": f"k{image // 3}/{image}", "metrics": {"abs_rel": level + 0.01 * rng.normal()}}
-                for image in range(images)
-            ]
-            journal.append("evaluation", 2, 3, {
-                "split": "test", "resolution": "reduced", "metrics": {"abs_rel": level}, "loss": None,
-                "images": images, "skipped": 0, "protocol": {}, "scores": scores,
-            })  # fmt: skip
-        run.event("completed", 2)
-        run.outcome("complete")
-        made.append(run)
-    work.study("seeds-only", made)
+        lines += [
+            f"{seed},k{image // 3}/{image},k{image // 3},{level + 0.01 * rng.normal()}" for image in range(images)
+        ]
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
-def test_real_runs_are_read_from_their_directories(work):
-    seeds_only(work)
-    real = verdicts.real_trainings(work.runs_dir, work.db, "seeds-only", "abs_rel", "test", "reduced")
+def test_trainings_are_read_from_their_file(tmp_path):
+    path = trainings_file(tmp_path / "trainings.csv")
+    real = verdicts.real_trainings(path, "abs_rel")
     assert real.value_RI.shape == (9, 12) and list(np.bincount(real.drive_I)) == [3, 3, 3, 3]
-    command = [sys.executable, str(SCRIPT), "--runs", str(work.runs_dir), "--db", str(work.db), "--studies", "5"]
+    command = [sys.executable, str(SCRIPT), "--trainings", str(path), "--studies", "5"]
     done = subprocess.run(
         [*command, "--seeds", "3", "--arms", "3"], capture_output=True, text=True, check=True, cwd=ROOT
     )
@@ -119,7 +103,23 @@ def test_real_runs_are_read_from_their_directories(work):
     assert refused.returncode == 2 and "4 arms of 5 seeds need 20 trainings; 9 are there" in refused.stderr
 
 
-def test_runs_that_differ_in_more_than_the_seed_are_refused(work):
-    seeds_only(work, lambda seed: {"seed": seed, "train.flip": 0.5 if seed else 0.0})
-    with pytest.raises(UsageError, match="differ in more than their seed"):
-        verdicts.real_trainings(work.runs_dir, work.db, "seeds-only", "abs_rel", "test", "reduced")
+def test_a_file_without_its_columns_is_refused(tmp_path):
+    path = tmp_path / "trainings.csv"
+    path.write_text("seed,image\n0,a\n")
+    with pytest.raises(UsageError, match=r"trainings\.csv: no column drive, rmse"):
+        verdicts.real_trainings(path, "rmse")
+
+
+@pytest.mark.slow
+def test_real_trainings_differ_in_their_seed_and_are_not_repeated(tmp_path):
+    make_street(tmp_path / "street", frames={"train": 8, "val": 1, "test": 33}, seed=0, say=lambda text: None)
+    command = [sys.executable, str(ROOT / "benchmarks" / "trainings.py"), str(tmp_path / "street"), "--epochs", "1"]
+    command += ["-o", str(tmp_path / "trainings.csv"), "--count"]
+    first = subprocess.run([*command, "2"], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert [line.split(":")[0] for line in first.stdout.splitlines()] == ["seed 0", "seed 1"]
+    again = subprocess.run([*command, "3"], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert [line.split(":")[0] for line in again.stdout.splitlines()] == ["seed 2"]
+    real = verdicts.real_trainings(tmp_path / "trainings.csv", "abs_rel")
+    assert real.value_RI.shape == (3, 4) and list(np.bincount(real.drive_I)) == [4], "every eighth of 33 frames"
+    assert len({float(value) for value in real.value_RI.mean(1)}) == 3
+    assert (real.value_RI > 0).all() and (real.value_RI < 2).all()
