@@ -21,18 +21,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.depth.data.base import (
-    SPLITS,
-    Dataset,
-    Frame,
-    Split,
-    SplitName,
-    folder_names,
-    gathered,
-    list_lines,
-    no_repeats,
-)
+from ablate.depth.data.base import SPLITS, Frame, Split, SplitName, folder_names
 from ablate.depth.data.images import load_depth, load_image, load_raw_depth
+from ablate.depth.data.listed import Listed
 from ablate.errors import DataError
 
 __all__ = [
@@ -76,7 +67,7 @@ class _Entry(NamedTuple):
         return f"{self.date}/{self.drive} {self.frame} {self.side}"
 
 
-class Kitti(Dataset):
+class Kitti(Listed[_Entry]):
     """KITTI's raw frames with the depth maps of its depth benchmark: 16-bit PNGs of metres x 256."""
 
     name: ClassVar[str] = "kitti"
@@ -87,22 +78,14 @@ class Kitti(Dataset):
     example: ClassVar[str] = _EXAMPLE
     sample: ClassVar[str] = "ablate data sample {root}"
 
-    def read_split(self, root: Path, split: Path | None, which: SplitName) -> Split:
-        """See `Dataset.read_split`; a malformed or repeated line is named with its number."""
-        files = self.list_files(root, split)
-        if which not in files:
-            return Split(())
-        find = _Finder(root)
-        return gathered(
-            (entry.name, find.image(entry), find.depth(entry) if entry.has_depth else None)
-            for entry in _entries(files[which])
-        )
+    def entry(self, path: Path, number: int, text: str) -> _Entry:
+        return _entry(path, number, text)
+
+    def finder(self, root: Path, which: SplitName) -> _Finder:
+        return _Finder(root)
 
     def load_depth(self, path: Path) -> NDArray[np.float32]:
         return load_depth(path)
-
-    def names_of(self, path: Path) -> tuple[str, ...]:
-        return tuple(entry.name for entry in _entries(path))
 
     def drive_of(self, name: str) -> str | None:
         return name.partition(" ")[0].rpartition("/")[2]
@@ -128,13 +111,6 @@ def read_split(root: Path, split: Path | None, which: SplitName) -> Split:
 def list_digest(path: Path) -> str:
     """See `Dataset.list_digest`."""
     return KITTI.list_digest(path)
-
-
-def _entries(path: Path) -> list[_Entry]:
-    """The lines of a list. Raises DataError."""
-    found = [(number, _entry(path, number, text)) for number, text in list_lines(path)]
-    no_repeats(path, ((number, entry.name) for number, entry in found), _EXAMPLE)
-    return [entry for _, entry in found]
 
 
 def _entry(path: Path, number: int, text: str) -> _Entry:

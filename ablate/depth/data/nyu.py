@@ -12,7 +12,7 @@ white border that aligning depth and colour left, this reader does not. The foca
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -20,17 +20,9 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ablate.depth.data.base import (
-    SPLITS,
-    Dataset,
-    Split,
-    SplitName,
-    folder_names,
-    gathered,
-    list_lines,
-    no_repeats,
-)
+from ablate.depth.data.base import SPLITS, SplitName, folder_names
 from ablate.depth.data.images import load_raw_depth
+from ablate.depth.data.listed import Listed
 from ablate.errors import DataError
 
 __all__ = ["NYU", "Nyu"]
@@ -61,7 +53,7 @@ class _Entry(NamedTuple):
         return f"{self.scene} {int(self.frame)}"
 
 
-class Nyu(Dataset):
+class Nyu(Listed[_Entry]):
     """NYU Depth v2: indoor frames of 480x640."""
 
     name: ClassVar[str] = "nyu"
@@ -73,23 +65,19 @@ class Nyu(Dataset):
     example: ClassVar[str] = _EXAMPLE
     sample: ClassVar[str] = "ablate data sample {root} --layout nyu"
 
-    def read_split(self, root: Path, split: Path | None, which: SplitName) -> Split:
-        """See `Dataset.read_split`; a malformed or repeated line is named with its number."""
-        files = self.list_files(root, split)
-        if which not in files:
-            return Split(())
-        find = _Finder(root, which)
-        return gathered(
-            (entry.name, find.image(entry), find.depth(entry) if entry.has_depth else None)
-            for entry in _entries(files[which])
-        )
+    def entry(self, path: Path, number: int, text: str) -> _Entry:
+        match = _LINE.fullmatch(text)
+        if not match:
+            shown = text if len(text) <= 80 else text[:77] + "..."
+            raise DataError(f"{path}:{number}: {shown!r} is not `image depth|None focal`, such as `{_EXAMPLE}`")
+        return _Entry(match[1], match[2], match[3] is not None)
+
+    def finder(self, root: Path, which: SplitName) -> _Finder:
+        return _Finder(root, which)
 
     def load_depth(self, path: Path) -> NDArray[np.float32]:
         units = load_raw_depth(path, "millimetres", "8-bit depth lost its millimetres: use the files unconverted")
         return units.astype(np.float32) / np.float32(1000)
-
-    def names_of(self, path: Path) -> tuple[str, ...]:
-        return tuple(entry.name for entry in _entries(path))
 
     def drive_of(self, name: str) -> str | None:
         """The scene without the letter of its part: kitchen_0028a and kitchen_0028b are one kitchen."""
@@ -101,22 +89,6 @@ class Nyu(Dataset):
 
 
 NYU = Nyu()
-
-
-def _entries(path: Path) -> list[_Entry]:
-    """The lines of a list. Raises DataError."""
-    found = list(_parsed(path))
-    no_repeats(path, ((number, entry.name) for number, entry in found), _EXAMPLE)
-    return [entry for _, entry in found]
-
-
-def _parsed(path: Path) -> Iterator[tuple[int, _Entry]]:
-    for number, text in list_lines(path):
-        match = _LINE.fullmatch(text)
-        if not match:
-            shown = text if len(text) <= 80 else text[:77] + "..."
-            raise DataError(f"{path}:{number}: {shown!r} is not `image depth|None focal`, such as `{_EXAMPLE}`")
-        yield number, _Entry(match[1], match[2], match[3] is not None)
 
 
 class _Finder:
