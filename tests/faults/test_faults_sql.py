@@ -95,16 +95,18 @@ def test_questions_beside_a_study_that_trains(trained: Any) -> None:
 
 
 def test_a_long_question_keeps_no_writer_out(trained: Any, until: Any) -> None:
-    """While it is computed, others go on without the database; while its answer waits for a pager, even with it."""
+    """While it is computed, others go on and say what they lack; while its answer waits for a pager, they have it all."""
     db = trained.root / "results.duckdb"
     process = trained.begin("sql", FOREVER)
     until(lambda: is_shared(db))
     done = trained.ablate("run", trained.study(STUDY.replace("[2, 3]", "[7]")))
     assert done.returncode == 0, done.stderr
     assert process.poll() is None
-    assert "toy-7" in trained.ablate("report").stdout, "reports read the runs themselves meanwhile"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
+    report = trained.ablate("report")
+    assert report.returncode == 0 and "Shown is what was known at" in report.stderr
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert "toy-7" in trained.ablate("report").stdout
     command = [sys.executable, "-c", "from ablate.cli import main; main()", "sql", "SELECT repeat('x', 1000000) AS x"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=trained.root, env=os.environ) as pager:
         assert pager.stdout is not None and pager.stdout.read(10)
