@@ -217,7 +217,7 @@ def _cell(name: str, summary: StudySummary, words: Labels) -> Callable[[Line], s
         value = _value(name, summary, line)
         if value is None and name in ("images", "skipped") and line.score is not None:
             return words.unknown
-        return words.unknown if value == UNKNOWN else show(value)
+        return show(value, words)
 
     return plain
 

@@ -7,12 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from ablate.errors import UsageError
-
-Lang = Literal["en", "es"]
-LANGUAGES: tuple[Lang, ...] = get_args(Lang)
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,6 @@ class Labels:
     last_is_selected: str
     nothing: str
     output: str
-    output_of: str
     split: str
     images: str
     one_image: str
@@ -43,6 +38,7 @@ class Labels:
     tags: str
     external: str
     unknown: str
+    and_more: str
     none_recorded: str
     different_splits: str
     different_images: str
@@ -58,7 +54,6 @@ class Labels:
     one_epoch: str
     epochs_of: str
     images_per_epoch: str
-    caption: str
     best_and_second: str
     never_best: str
 
@@ -104,7 +99,6 @@ EN = Labels(
     last_is_selected="The last epoch is the selected one in every run.",
     nothing="Nothing has been evaluated yet.",
     output="Output ({size} size)",
-    output_of="output at {size}",
     split="{split} split",
     images="{count} images",
     one_image="1 image",
@@ -115,6 +109,7 @@ EN = Labels(
     tags="tags: {tags}",
     external="external",
     unknown="unknown",
+    and_more="{names} and {count} more",
     none_recorded="not recorded",
     different_splits="scored on different splits: {who}",
     different_images="scored on different numbers of images: {who}",
@@ -130,7 +125,6 @@ EN = Labels(
     one_epoch="1 epoch",
     epochs_of="{count} of {planned} epochs",
     images_per_epoch="{count} images per epoch",
-    caption="{study}: {output}",
     best_and_second="Best value bold, second underlined",
     never_best="runs that are not complete are never marked",
 )  # fmt: skip
@@ -158,7 +152,6 @@ ES = Labels(
     last_is_selected="La última epoch es la seleccionada en todos los casos.",
     nothing="Todavía no se ha evaluado nada.",
     output="Output ({size} size)",
-    output_of="resultados a {size}",
     split="partición {split}",
     images="{count} imágenes",
     one_image="1 imagen",
@@ -169,6 +162,7 @@ ES = Labels(
     tags="etiquetas: {tags}",
     external="externo",
     unknown="desconocido",
+    and_more="{names} y {count} más",
     none_recorded="sin registrar",
     different_splits="evaluados en particiones distintas: {who}",
     different_images="evaluados con distinto número de imágenes: {who}",
@@ -184,12 +178,12 @@ ES = Labels(
     one_epoch="1 epoch",
     epochs_of="{count} de {planned} epochs",
     images_per_epoch="{count} imágenes por epoch",
-    caption="{study}: {output}",
     best_and_second="El mejor valor en negrita, el segundo subrayado",
     never_best="lo que no está completo no se marca",
 )  # fmt: skip
 
 _CATALOGUE: Mapping[str, Labels] = {"en": EN, "es": ES}
+LANGUAGES = tuple(_CATALOGUE)
 
 
 def labels(lang: str) -> Labels:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
-from ablate.report.columns import Column, groups, metric_header
-from ablate.report.externals import is_logged, not_stated
-from ablate.report.labels import Labels
+from ablate.report.columns import Column, groups, in_order
+from ablate.report.details import Details
+from ablate.report.externals import is_logged
 from ablate.report.options import AS_USUAL, Options
+from ablate.report.said import about, how_selected, of_runs, one_line, unfinished
+from ablate.report.sections import fields, numbered, outputs, title
 from ablate.report.summary import RunSummary, StudySummary
-from ablate.report.tables import Table, last_is_selected, show, state, tables
+from ablate.report.tables import Table, last_is_selected, tables
 from ablate.results.records import State
 
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\\": "&#92;", **{c: "\\" + c for c in "|`*[]"}})
@@ -23,21 +25,27 @@ def escape(text: str) -> str:
     return one_line(text).strip().translate(_ESCAPES)
 
 
-def one_line(text: str) -> str:
-    """Without line ends and other characters that are no text."""
-    return "".join(" " if unicodedata.category(char)[0] == "C" or char in "\u2028\u2029" else char for char in text)
-
-
 def render_markdown(summaries: Sequence[StudySummary], options: Options = AS_USUAL) -> str:
-    return "\n\n".join(_study(summary, options) for summary in summaries) + "\n" if summaries else ""
+    """The comparison tables of each study, and in the style of a progress log a section per run below them."""
+    blocks: list[str] = []
+    number = 1
+    for summary in summaries:
+        blocks.append(_study(summary, options))
+        if options.style == "progress":
+            runs = in_order(summary, options)
+            numbers = numbered(runs, number)
+            sections = [_section(summary, run, at, options) for run, at in zip(runs, numbers, strict=True)]
+            blocks += [f"---\n\n{section}" for section in sections]
+            number = max([number, *numbers]) + 1
+    return "\n\n".join(blocks) + "\n" if blocks else ""
 
 
 def _study(summary: StudySummary, options: Options) -> str:
     words = options.words
     blocks = [f"## {escape(summary.study) if summary.study is not None else words.outside}"]
     blocks += _comparison(summary, options)
-    notes = [*summary.notes, *(_unfinished(run, words) for run in summary.runs if run.status is not State.COMPLETE)]
-    notes += _of_runs(summary.runs, words)
+    notes = [*summary.notes, *(unfinished(run, words) for run in summary.runs if run.status is not State.COMPLETE)]
+    notes += of_runs(summary.runs, words, below=options.style == "progress")
     if notes:
         blocks.append(bullets(notes))
     return "\n\n".join(blocks)
@@ -47,7 +55,7 @@ def _comparison(summary: StudySummary, options: Options) -> Iterator[str]:
     """The tables of all runs: of the selected epoch and, where that is another, of the last one."""
     words = options.words
     logged = bool(summary.runs) and all(is_logged(run) for run in summary.runs)
-    yield f"### {words.as_reported if logged else words.selected + _how_selected(summary, words)}"
+    yield f"### {words.as_reported if logged else escape(words.selected + how_selected(summary, words))}"
     yield from (_table(summary, table, options) for table in tables(summary, "selected", words))
     if not any(run.scores for run in summary.runs):
         yield words.nothing
@@ -58,35 +66,6 @@ def _comparison(summary: StudySummary, options: Options) -> Iterator[str]:
     else:
         yield f"### {words.last}"
         yield from (_table(summary, table, options) for table in tables(summary, "last", words))
-
-
-def _of_runs(runs: Sequence[RunSummary], words: Labels) -> list[str]:
-    """What is to be said of single runs; of all of them it is said once."""
-    found = [note for note in runs[0].notes if all(note in run.notes for run in runs[1:])] if len(runs) > 1 else []
-    common = len(found)
-    for run in runs:
-        said = [note for note in run.notes if note not in found[:common]]
-        if unstated := [key for key in run.unknown if key not in run.settings]:
-            short = not_stated(unstated, run.settings) if run.external else ", ".join(unstated)
-            said.append(words.not_stated.format(what=short))
-        said += [words.note.format(number=remark.number, text=remark.text) for remark in run.remarks]
-        said += [words.tags.format(tags=", ".join(run.tags))] if run.tags else []
-        found += [f"{run.name}: {text}" for text in said]
-    return found
-
-
-def _how_selected(summary: StudySummary, words: Labels) -> str:
-    if summary.select is None:
-        return ""
-    metric = next((metric for metric in summary.metrics if metric.key == summary.select.metric), None)
-    name = metric_header(metric) if metric else summary.select.metric
-    size = words.size(summary.select.resolution)
-    return f" ({escape(words.how_selected.format(metric=name, split=summary.select.split, size=size))})"
-
-
-def _unfinished(run: RunSummary, words: Labels) -> str:
-    message = f": {run.message}" if run.message else ""
-    return words.is_state.format(run=run.name, state=state(run, words)) + message
 
 
 def bullets(notes: Sequence[str]) -> str:
@@ -116,14 +95,29 @@ def pipe_table(columns: Sequence[Column]) -> str:
     )
 
 
-def about(table: Table, words: Labels) -> str:
-    """Which split, how many images, under which protocol, as plain text."""
-    parts = []
-    if table.split is not None:
-        parts.append(words.split.format(split=table.split))
-    if table.images is not None:
-        parts.append(words.one_image if table.images == 1 else words.images.format(count=table.images))
-    if table.skipped is not None:
-        parts.append(words.skipped.format(count=table.skipped))
-    parts += [f"{words.rule(key)} {show(value)}" for key, value in table.protocol.items()]
-    return ", ".join(parts)
+def _section(summary: StudySummary, run: RunSummary, number: int, options: Options) -> str:
+    """Everything of one run; what `ablate import` reads again."""
+    words, details = options.words, run.details or Details()
+    blocks = [f"## {number}. {escape(title(summary, run, words, options.lang))}"]
+    blocks += [escape(text) for text in details.prose]
+    blocks.append("\n".join(_field(name, texts) for name, texts in fields(run, words)))
+    if details.commands:
+        blocks.append(fenced(details.commands))
+    for resolution, of, columns in outputs(summary, run, options):
+        blocks += [f"##### {words.output.format(size=escape(resolution.capitalize()))}", escape(of)]
+        blocks.append(pipe_table(columns))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _field(name: str, texts: Sequence[str]) -> str:
+    if len(texts) == 1:
+        return f"- **{name}**: {escape(texts[0])}".replace(" -&gt; ", " -> ")  # as logs have it; it opens no tag
+    return "\n".join([f"- **{name}**:", *(f"  - {escape(text)}" for text in texts)])
+
+
+def fenced(commands: Sequence[str]) -> str:
+    """Lines of code in a fence that none of them can close."""
+    lines = [one_line(command) for command in commands]
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence} bash", "", *lines, "", fence])

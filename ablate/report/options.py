@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from ablate.errors import UsageError
-from ablate.report.labels import Labels, Lang, labels
+from ablate.report.labels import Labels, labels
 from ablate.report.summary import StudySummary
 from ablate.study.settings import closest
 
-Style = Literal["progress", "table"]
-STYLES: tuple[Style, ...] = ("progress", "table")
+STYLES = ("progress", "table")
+"""With a section per run, as a progress log has, or the tables alone."""
 
 IDENTITY_COLUMNS = (
     "study", "run_id", "run", "seed", "status", "reason", "checkpoint", "epoch", "last_epoch", "split",
@@ -32,8 +31,8 @@ class Options:
     table per value of it.
     """
 
-    lang: Lang = "en"
-    style: Style = "table"
+    lang: str = "en"
+    style: str = "table"
     columns: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     sort: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ablate.errors import UsageError
+from ablate.report.latex import render_latex
 from ablate.report.markdown import render_markdown
 from ablate.report.options import AS_USUAL, Options, resolve
 from ablate.report.summary import StudySummary
@@ -15,6 +16,7 @@ Renderer = Callable[[Sequence[StudySummary], Options], str]
 
 FORMATS: Mapping[str, Renderer] = {
     "md": render_markdown,
+    "latex": render_latex,
     "csv": render_csv,
     "json": render_json,
 }

@@ -89,7 +89,7 @@ def _table(summary: StudySummary, checkpoint: Checkpoint, resolution: str, words
 def _different(scored: Sequence[tuple[RunSummary, Score]], words: Labels) -> Iterator[str]:
     """That rows are not of the same images."""
     if len({score.images for _, score in scored}) > 1:
-        counts = [(run, words.unknown if score.images is None else score.images) for run, score in scored]
+        counts = [(run, UNKNOWN if score.images is None else score.images) for run, score in scored]
         yield words.different_images.format(who=_who(counts, words))
     if len({score.split for _, score in scored}) > 1:
         yield words.different_splits.format(who=_who([(run, score.split) for run, score in scored], words))
@@ -110,22 +110,25 @@ def _who(pairs: Sequence[tuple[RunSummary, Any]], words: Labels) -> str:
     """'697 (a, b), 652 (c)'."""
     groups: dict[str, list[str]] = {}
     for run, value in pairs:
-        groups.setdefault(words.unknown if value == UNKNOWN else show(value), []).append(run.name)
-    return ", ".join(f"{shown} ({_some(names)})" for shown, names in groups.items())
+        groups.setdefault(show(value, words), []).append(run.name)
+    return ", ".join(f"{shown} ({_some(names, words)})" for shown, names in groups.items())
 
 
-def _some(names: Sequence[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _some(names: Sequence[str], words: Labels, most: int = 3) -> str:
+    text = ", ".join(names[:most])
+    return words.and_more.format(names=text, count=len(names) - most) if len(names) > most else text
 
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def show(value: Any) -> str:
+def show(value: Any, words: Labels = EN) -> str:
     """A setting as people write it: 1e-5, 192x640, true; – where there is none."""
     if value is None:
         return MISSING
+    if value == UNKNOWN:
+        return words.unknown
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

@@ -100,6 +100,7 @@ def _run(run: RunSummary, metrics: Sequence[str] | None) -> dict[str, Any]:
         "status": str(run.status),
         "scores": [_score(score, metrics) for score in run.scores],
         "external": vars(run.external) if run.external else None,
+        "details": vars(run.details) if run.details else None,
         "remarks": [vars(remark) for remark in run.remarks],
     }
 

@@ -239,9 +239,9 @@ def test_json_holds_everything():
 
 
 def test_unknown_format():
-    with pytest.raises(UsageError, match="expected one of md, csv, json"):
+    with pytest.raises(UsageError, match="expected one of md, latex, csv, json"):
         render([], "xls")
-    assert set(FORMATS) == {"md", "csv", "json"}
+    assert set(FORMATS) == {"md", "latex", "csv", "json"}
 
 
 def row(epoch, value, split="val", resolution="reduced", loss=None):
