@@ -11,45 +11,57 @@ import typer
 from ablate.cli import options
 from ablate.cli.options import DEFAULT_DB, DEFAULT_RUNS
 
+Selectors = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SELECTOR]...",
+        help="Studies (name or file), runs (start of id or name), axis=value, status=…, tag=…; all if none.",
+        show_default=False,
+    ),
+]
+Format = Annotated[str, typer.Option("--format", metavar="md|latex|csv|json", help="What to print.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", help="Write to this file; `-` is stdout as it is.", show_default=False),
+]
+Lang = Annotated[str, typer.Option("--lang", metavar="en|es", help="The language of headings and names.")]
+Style = Annotated[
+    str | None,
+    typer.Option(
+        "--style",
+        metavar="progress|table",
+        help="`progress`: a section per run below the tables; default, but on a terminal `table`.",
+        show_default=False,
+    ),
+]
+Metrics = Annotated[
+    list[str] | None, typer.Option("--metric", metavar="NAME", help="Only these metrics; may be repeated.")
+]
+Columns = Annotated[
+    list[str] | None, typer.Option("--columns", metavar="A,B,…", help="Only these columns, in this order.")
+]
+Sort = Annotated[
+    str | None,
+    typer.Option("--sort", metavar="COLUMN", help="A metric, best first, or any column; `-NAME`: the other way."),
+]
+GroupBy = Annotated[str | None, typer.Option("--group-by", metavar="AXIS", help="A table for each value of an axis.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="AXIS=VALUE", help="Only the runs with this setting; may be repeated."),
+]
+
 
 def report(
-    selectors: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[SELECTOR]...",
-            help="Studies (name or file), runs (start of id or name), axis=value, status=…, tag=…; all if none.",
-            show_default=False,
-        ),
-    ] = None,
-    form: Annotated[str, typer.Option("--format", metavar="md|latex|csv|json", help="What to print.")] = "md",
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Write to this file; `-` is stdout as it is.", show_default=False),
-    ] = None,
-    lang: Annotated[str, typer.Option("--lang", metavar="en|es", help="The language of headings and names.")] = "en",
-    style: Annotated[
-        str | None,
-        typer.Option(
-            "--style",
-            metavar="progress|table",
-            help="`progress`: a section per run below the tables; default, but on a terminal `table`.",
-            show_default=False,
-        ),
-    ] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option("--metric", metavar="NAME", help="Only these metrics; may be repeated.")
-    ] = None,
-    columns: Annotated[
-        list[str] | None, typer.Option("--columns", metavar="A,B,…", help="Only these columns, in this order.")
-    ] = None,
-    sort: Annotated[
-        str | None,
-        typer.Option("--sort", metavar="COLUMN", help="A metric, best first, or any column; `-NAME`: the other way."),
-    ] = None,
-    group_by: Annotated[
-        str | None, typer.Option("--group-by", metavar="AXIS", help="A table for each value of an axis.")
-    ] = None,
-    only: options.Only = None,
+    selectors: Selectors = None,
+    form: Format = "md",
+    output: Output = None,
+    lang: Lang = "en",
+    style: Style = None,
+    metric: Metrics = None,
+    columns: Columns = None,
+    sort: Sort = None,
+    group_by: GroupBy = None,
+    only: Only = None,
     db: options.Db = DEFAULT_DB,
     runs_dir: options.Runs = DEFAULT_RUNS,
 ) -> None:

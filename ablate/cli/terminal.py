@@ -17,7 +17,8 @@ from rich.text import Text
 from ablate.cli.console import harmless
 
 _STYLES = {"h2": "bold magenta", "h3": "bold cyan", "h4": "bold", "h5": "italic"}
-_GAP = 2
+_GAP = 3
+"""Between two columns."""
 
 Column = tuple[str, bool, list[str]]
 """Header, whether it is centred, cells."""

@@ -16,7 +16,7 @@ _ATTENTIONS = {
     "window": ("windowed attention", "Window Attention"),
     "memory_compressed": ("compressed attention", "Compressed Attention"),
     "memory_compressed_2d": ("2D compressed attention", "Compressed Attention 2D"),
-    "memory_compressed_0_0_3": ("compressed attention as logged", "Compressed Attention"),
+    "memory_compressed_0_0_3": ("compressed attention as logged", "Compressed Attention original"),
 }
 _DOING = {
     "evaluated": ("evaluated on {}", "evaluado en {}"),

@@ -40,15 +40,22 @@ def describe(results: Results, summaries: Sequence[StudySummary], titles: Titles
     """The summaries with the `details` of every run."""
     studies = {row.study: row for row in results.studies()}
     rows = {(row.study, row.run_id): row for row in results.runs()}
+    seeds: dict[str, set[int]] = {}
+    for cell in results.cells():
+        seeds.setdefault(cell.study, set()).add(cell.seed)
     effort = results.effort([run.run_id for summary in summaries for run in summary.runs])
     found = []
     for summary in summaries:
         study = studies.get(summary.study or "")
+        seeded = len(seeds.get(summary.study or "", ())) > 1
         runs = []
         for run in summary.runs:
             row = rows[summary.study, run.run_id]
-            images, seconds = effort.get(run.run_id, (None, None))
-            details = _logged(row.external) if row.external else _measured(run, row, study, images, seconds)
+            if row.external is not None:
+                details = _logged(row.external)
+            else:
+                details = _measured(run, row, study, *effort.get(run.run_id, (None, None)))
+                details = replace(details, commands=_commands(run, row, study, seeded))
             runs.append(replace(run, details=_titled(details, row, titles)))
         found.append(replace(summary, runs=tuple(runs)))
     return found
@@ -94,7 +101,6 @@ def _measured(
         weights=_near(row.directory) if row.directory is not None and run.selected_epoch else None,
         wandb=f"{project}/{run.name}" if mirrored else None,
         notes=(*(remark.text for remark in run.remarks), *run.notes),
-        commands=_commands(run, row, study),
     )
 
 
@@ -104,15 +110,15 @@ def _near(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else os.path.normpath(path)
 
 
-def _commands(run: RunSummary, row: RunRow, study: StudyRow | None) -> tuple[str, ...]:
-    """The study's own command for this cell; what was typed, for a run that no study's file declares."""
+def _commands(run: RunSummary, row: RunRow, study: StudyRow | None, seeded: bool) -> tuple[str, ...]:
+    """The study's own command for this cell, of several seeds if it is `seeded`; what was typed, for a run that no study's file declares."""
     typed = shlex.split(row.command) if row.command else []
     if study is None or set(typed[1:2]) & set(_ONE_RUN) or not set(run.settings) <= set(study.axes):
         return (row.command,) if row.command else ()
     words = ["ablate", "run", _near(Path(study.file)) if Path(study.file).is_absolute() else study.file]
     for override in study.overrides:
         words += ["--set", override]
-    seeds = {"seed": run.seed} if run.seed else {}
+    seeds = {"seed": run.seed} if seeded else {}
     for key, value in {**run.settings, **seeds}.items():
         words += ["--only", f"{key}={_typed(value)}"]
     return (shlex.join(words),)

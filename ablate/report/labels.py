@@ -48,6 +48,7 @@ class Labels:
     weights: str
     wandb: str
     notes: str
+    reported: str
     state: str
     epoch_of: str
     epochs: str
@@ -119,6 +120,7 @@ EN = Labels(
     weights="Weights",
     wandb="Wandb",
     notes="Notes",
+    reported="Reported",
     state="State",
     epoch_of="epoch {epoch} of {last}",
     epochs="{count} epochs",
@@ -172,6 +174,7 @@ ES = Labels(
     weights="Pesos",
     wandb="Wandb",
     notes="Notas",
+    reported="Resultados",
     state="Estado",
     epoch_of="epoch {epoch} de {last}",
     epochs="{count} epochs",

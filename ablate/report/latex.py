@@ -107,7 +107,7 @@ def _caption(summary: StudySummary, table: Table, words: Labels) -> str:
     parts = [f"{name}, {words.size(table.resolution)}", chosen, about(table, words), words.best_and_second]
     if any(run.status is not State.COMPLETE for run in summary.runs):
         parts.append(words.never_best)
-    return " ".join(f"{escape(part)}." for part in parts if part)
+    return " ".join(f"{escape(part[0].upper() + part[1:])}." for part in (parts[0].strip(), *parts[1:]) if part)
 
 
 def _notes(summary: StudySummary, table: Table, words: Labels) -> Iterator[str]:

@@ -17,12 +17,24 @@ from ablate.report.summary import RunSummary, StudySummary
 from ablate.report.tables import Table, last_is_selected, tables
 from ablate.results.records import State
 
-_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\\": "&#92;", **{c: "\\" + c for c in "|`*[]"}})
+_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\\": "&#92;", **{c: "\\" + c for c in "|`*[]#"}})
+_OPENING = re.compile(r"[+\-=~_]|\d{1,9}(?=[.)])")
+"""What makes a list, a rule, a fence or a heading of the line that it begins."""
 
 
 def escape(text: str) -> str:
     """Text from a study, made harmless: it stays in its cell, on its line, and is neither code, link nor HTML."""
     return one_line(text).strip().translate(_ESCAPES)
+
+
+def line(text: str) -> str:
+    """As `escape`, at the beginning of a line: a sentence, whatever it begins with."""
+    escaped = escape(text)
+    opening = _OPENING.match(escaped)
+    if opening is None:
+        return escaped
+    digits = opening[0] if opening[0].isdecimal() else ""
+    return f"{digits}\\{escaped[len(digits) :]}"
 
 
 def render_markdown(summaries: Sequence[StudySummary], options: Options = AS_USUAL) -> str:
@@ -69,12 +81,12 @@ def _comparison(summary: StudySummary, options: Options) -> Iterator[str]:
 
 
 def bullets(notes: Sequence[str]) -> str:
-    return "\n".join(f"- {escape(note)}" for note in notes)
+    return "\n".join(f"- {line(note)}" for note in notes)
 
 
 def _table(summary: StudySummary, table: Table, options: Options) -> str:
     words = options.words
-    blocks = [f"#### {words.output.format(size=escape(table.resolution.capitalize()))}", escape(about(table, words))]
+    blocks = [f"#### {words.output.format(size=escape(table.resolution.capitalize()))}", line(about(table, words))]
     for group in groups(summary, table, options):
         blocks += [f"##### {escape(group.title)}"] if group.title is not None else []
         blocks.append(pipe_table(group.columns))
@@ -99,20 +111,19 @@ def _section(summary: StudySummary, run: RunSummary, number: int, options: Optio
     """Everything of one run; what `ablate import` reads again."""
     words, details = options.words, run.details or Details()
     blocks = [f"## {number}. {escape(title(summary, run, words, options.lang))}"]
-    blocks += [escape(text) for text in details.prose]
+    blocks += [line(text) for text in details.prose]
     blocks.append("\n".join(_field(name, texts) for name, texts in fields(run, words)))
     if details.commands:
         blocks.append(fenced(details.commands))
-    for resolution, of, columns in outputs(summary, run, options):
-        blocks += [f"##### {words.output.format(size=escape(resolution.capitalize()))}", escape(of)]
-        blocks.append(pipe_table(columns))
+    for resolution, columns in outputs(summary, run, options):
+        blocks += [f"##### {words.output.format(size=escape(resolution.capitalize()))}", pipe_table(columns)]
     return "\n\n".join(block for block in blocks if block)
 
 
 def _field(name: str, texts: Sequence[str]) -> str:
     if len(texts) == 1:
         return f"- **{name}**: {escape(texts[0])}".replace(" -&gt; ", " -> ")  # as logs have it; it opens no tag
-    return "\n".join([f"- **{name}**:", *(f"  - {escape(text)}" for text in texts)])
+    return "\n".join([f"- **{name}**:", *(f"  - {line(text)}" for text in texts)])
 
 
 def fenced(commands: Sequence[str]) -> str:

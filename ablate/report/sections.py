@@ -60,8 +60,7 @@ def duration(hours: float) -> str:
     """'35.5h', '12min', '40s'."""
     if hours >= 1:
         return f"{hours:.1f}".removesuffix(".0") + "h"
-    minutes = round(hours * 60)
-    return f"{minutes}min" if minutes else f"{max(1, round(hours * 3600))}s"
+    return f"{round(hours * 60)}min" if hours * 60 >= 1 else f"{max(1, round(hours * 3600))}s"
 
 
 def fields(run: RunSummary, words: Labels) -> list[tuple[str, tuple[str, ...]]]:
@@ -73,30 +72,34 @@ def fields(run: RunSummary, words: Labels) -> list[tuple[str, tuple[str, ...]]]:
         (words.state, () if run.status is State.COMPLETE else (unfinished,)),
         (words.weights, (weights,)),
         (words.wandb, (details.wandb,) if details.wandb else ()),
+        (words.reported, () if details.written else _reported(run, words)),
         (words.notes, details.notes),
     ]
     return [(name, texts) for name, texts in found if texts]
 
 
-def outputs(summary: StudySummary, run: RunSummary, options: Options) -> Iterator[tuple[str, str, tuple[Column, ...]]]:
-    """(size, what the numbers are of, the table) of the selected epoch, a row of numbers under the metrics' names."""
+def _reported(run: RunSummary, words: Labels) -> tuple[str, ...]:
+    """'epoch 4 of 6, test split, 8 images', once for all sizes that it is true of."""
+    found = {}
+    for score in run.scores:
+        if score.checkpoint == "selected":
+            epoch, last = show(score.epoch, words), show(run.last_epoch, words)
+            parts = [words.epoch_of.format(epoch=epoch, last=last), words.split.format(split=score.split)]
+            if score.images is not None:
+                parts.append(words.one_image if score.images == 1 else words.images.format(count=score.images))
+            found[", ".join(parts)] = None
+    return tuple(found)
+
+
+def outputs(summary: StudySummary, run: RunSummary, options: Options) -> Iterator[tuple[str, tuple[Column, ...]]]:
+    """(size, table) of the selected epoch: a row of numbers under the metrics' names."""
     for resolution in resolutions(summary):
         score = run.score("selected", resolution)
         written = (run.details or Details()).written.get(resolution)
         if written is not None:
-            yield resolution, "", tuple(_written(summary, written, options))
+            yield resolution, tuple(_written(summary, written, options))
         elif score is not None:
-            yield resolution, _of(run, score, options.words), tuple(_measured(summary, score, options))
-
-
-def _of(run: RunSummary, score: Score, words: Labels) -> str:
-    """'epoch 4 of 6, test split, 8 images'; a log does not say."""
-    if score.epoch is None or run.last_epoch is None:
-        return ""
-    parts = [words.epoch_of.format(epoch=score.epoch, last=run.last_epoch), words.split.format(split=score.split)]
-    if score.images is not None:
-        parts.append(words.one_image if score.images == 1 else words.images.format(count=score.images))
-    return ", ".join(parts)
+            yield resolution, tuple(_measured(summary, score, options))
 
 
 def _measured(summary: StudySummary, score: Score, options: Options) -> Iterator[Column]:
