@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,28 +11,79 @@ import typer
 from ablate.cli import options
 from ablate.cli.options import DEFAULT_DB, DEFAULT_RUNS
 
+Selectors = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SELECTOR]...",
+        help="Studies (name or file), runs (start of id or name), axis=value, status=…, tag=…; all if none.",
+        show_default=False,
+    ),
+]
+Format = Annotated[str, typer.Option("--format", metavar="md|latex|csv|json", help="What to print.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", help="Write to this file; `-` is stdout as it is.", show_default=False),
+]
+Lang = Annotated[str, typer.Option("--lang", metavar="en|es", help="The language of headings and names.")]
+Style = Annotated[
+    str | None,
+    typer.Option(
+        "--style",
+        metavar="progress|table",
+        help="`progress`: a section per run below the tables; default, but on a terminal `table`.",
+        show_default=False,
+    ),
+]
+Metrics = Annotated[
+    list[str] | None, typer.Option("--metric", metavar="NAME", help="Only these metrics; may be repeated.")
+]
+Columns = Annotated[
+    list[str] | None, typer.Option("--columns", metavar="A,B,…", help="Only these columns, in this order.")
+]
+Sort = Annotated[
+    str | None,
+    typer.Option("--sort", metavar="COLUMN", help="A metric, best first, or any column; `-NAME`: the other way."),
+]
+GroupBy = Annotated[str | None, typer.Option("--group-by", metavar="AXIS", help="A table for each value of an axis.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="AXIS=VALUE", help="Only the runs with this setting; may be repeated."),
+]
+
 
 def report(
-    study: Annotated[
-        str | None, typer.Argument(help="A study's name or file; all studies if not given.", show_default=False)
-    ] = None,
-    form: Annotated[str, typer.Option("--format", metavar="md|csv|json", help="What to print.")] = "md",
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write to this file.", show_default=False)
-    ] = None,
+    selectors: Selectors = None,
+    form: Format = "md",
+    output: Output = None,
+    lang: Lang = "en",
+    style: Style = None,
+    metric: Metrics = None,
+    columns: Columns = None,
+    sort: Sort = None,
+    group_by: GroupBy = None,
+    only: Only = None,
     db: options.Db = DEFAULT_DB,
     runs_dir: options.Runs = DEFAULT_RUNS,
 ) -> None:
     """Print the results: one row per run, all numbers of a row from one checkpoint.
 
-    Example: ablate report quickstart --format md
+    Example: ablate report quickstart --sort abs_rel --only model.attention=standard,performer
     """
     from ablate.cli.console import emit, say
-    from ablate.cli.tables import tables
+    from ablate.cli.tables import filters, tables
+    from ablate.cli.terminal import show_markdown
+    from ablate.report.options import Options, split_names
 
-    text, freshness = tables(study, form, db, runs_dir)
+    drawn = form == "md" and output is None and sys.stdout.isatty()
+    style = style or ("table" if drawn else "progress")
+    wanted = Options(lang, style, split_names(columns), split_names(metric), sort or None, group_by or None)
+    text, summaries, freshness = tables([*(selectors or ()), *filters(only)], form, wanted, db, runs_dir)
     say(freshness)
-    if output is None:
+    if not summaries and selectors:
+        say("no run fits")
+    if drawn:
+        show_markdown(text)
+    elif output is None or str(output) == "-":
         emit(text)
     else:
         output.write_text(text, encoding="utf-8")
