@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ablate.depth.model.dpt import DPT
-    from ablate.depth.picture import Scale
+    from ablate.picture import Scale
 
 Format = Literal["png16", "npy", "color"]
 FORMATS: tuple[Format, ...] = ("png16", "npy", "color")
@@ -272,7 +272,7 @@ def encode(prediction: Prediction, form: Format, protocol: DepthProtocol) -> byt
         np.save(file, prediction.values)
         return file.getvalue()
     if form == "color":
-        from ablate.depth.picture import draw
+        from ablate.picture import draw
 
         return _png(draw(prediction.values, _scale(prediction, protocol)))
     if prediction.relative:
@@ -291,7 +291,7 @@ def _png(image: Image) -> bytes:
 
 def _scale(prediction: Prediction, protocol: DepthProtocol) -> Scale:
     """Metres: one scale for all pictures under a protocol, so that a colour means one depth. Relative depth has no scale but the picture's own."""
-    from ablate.depth.picture import Scale
+    from ablate.picture import Scale
 
     if not prediction.relative:
         return Scale(protocol.max_depth / 40, protocol.max_depth, "depth in metres, log scale")
