@@ -25,7 +25,17 @@ ALLOWED: dict[str, set[str]] = {
     "depth": {"errors", "evaluated", "picture", "plugins", "task", "runs"},
     "external": {"errors", "task", "runs", "study"},
     "results": {"errors", "task", "runs", "study"},
-    "report": {"errors", "evaluated", "picture", "task", "runs.panels", "runs.paths", "runs.states", "results", "study"},
+    "report": {
+        "errors",
+        "evaluated",
+        "picture",
+        "task",
+        "runs.panels",
+        "runs.paths",
+        "runs.states",
+        "results",
+        "study",
+    },
     "engine": {"errors", "evaluated", "plugins", "task", "runs", "study", "results"},
     "cli": {
         *("errors", "plugins", "task", "runs", "study", "external", "results", "report", "engine"),

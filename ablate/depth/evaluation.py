@@ -73,7 +73,7 @@ def evaluate(
                 raise DivergedError(f"the prediction for {frame.name} is not finite at {name} resolution")
             depth_HW = tallies[name].add(frame.name, size, picture, prediction[0, 0].numpy())
             if place in shown and name == settings.select.resolution:
-                image_HW3 = picture.image_HW3
+                image_HW3 = picture.image
                 tallies[name].panels.append(panel(frame.name, image_HW3, picture.truth, depth_HW, conditions.protocol))
     for name in settings.resolutions:
         yield tallies[name].evaluation(split)
@@ -84,7 +84,7 @@ class _Picture:
     """One frame's crop: as it was read, as the network sees it (13HW), the ground truth (HW metres, 0 = none), where it is scored."""
 
     box: Box
-    image_HW3: NDArray[np.uint8]
+    image: NDArray[np.uint8]
     crop: Tensor
     truth: NDArray[np.float32]
     scored: NDArray[np.bool_]

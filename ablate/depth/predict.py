@@ -23,6 +23,7 @@ from ablate.depth.data import datasets
 from ablate.depth.data.images import load_image
 from ablate.depth.fair import known_relative
 from ablate.depth.model import source, specs
+from ablate.depth.panels import shades_of
 from ablate.depth.protocol import DepthProtocol, kb_crop, network_size, protocol_of
 from ablate.errors import DataError, OutOfMemoryError, UsageError
 
@@ -294,7 +295,8 @@ def _scale(prediction: Prediction, protocol: DepthProtocol) -> Scale:
     from ablate.picture import Scale
 
     if not prediction.relative:
-        return Scale(protocol.max_depth / 40, protocol.max_depth, "depth in metres, log scale")
+        shades = shades_of(protocol)
+        return Scale(shades.low, shades.high, "depth in metres, log scale")
     low, high = (float(value) for value in np.percentile(prediction.values, (2, 98)))
     high = high if high > low else low + 1.0
     return Scale(low, high, "relative inverse depth, no unit: light is near", unit="", logarithmic=False, near="high")
