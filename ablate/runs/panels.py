@@ -165,7 +165,8 @@ def take_over(source: Path, target: Path, wanted: Callable[[StoredPanels], bool]
     for name in sorted({layer.file for one in taken for panel in one.images for layer in panel.layers}):
         files.write_atomic(target / name, files.read_plain(source / name))
     for one in taken:
-        files.write_json(target / f"{one.epoch:06d}.{one.split}.json", asdict(one))
+        name = f"{one.epoch:06d}.{one.split}.json"
+        files.write_atomic(target / name, files.read_plain(source / name))
 
 
 def encode(layer: Layer) -> bytes:

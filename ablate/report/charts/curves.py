@@ -44,13 +44,14 @@ def learning_curves(cast: Cast, series: Series, study: str) -> Chart | None:
 
 def _rows(cast: Cast, series: Series, of: Callable[[Course], Points]) -> list[dict[str, Any]]:
     rows = []
-    for member in cast.members:
+    others = set(cast.others)
+    for member in sorted(cast.members, key=lambda one: one.arm not in others):  # what is grey lies below
         course = series.courses.get(member.run_id, Course())
         for epoch, value in of(course):
             if value is not None and math.isfinite(value):
                 rows.append(
                     {"arm": member.arm, "run": member.run, "epoch": epoch, "value": value,
-                     "best": epoch == course.selected}
+                     "best": epoch == course.selected and member.arm not in others, "grey": member.arm in others}
                 )  # fmt: skip
     return rows
 
@@ -61,8 +62,9 @@ def _panel(title: str, rows: Sequence[dict[str, Any]], cast: Cast, last: int) ->
     x, y = parts.epochs(last), parts.number("value", title, log=log)
     colours: parts.Spec = {"color": parts.arm_colour(cast, 3, lines=True), "strokeDash": parts.arm_dash(cast, 3)}
     lines: parts.Spec = {
-        "mark": {"type": "line", "strokeWidth": 1.6, "opacity": 0.9},
-        "encoding": {"x": x, "y": y, "detail": {"field": "run", "type": "nominal"}, **colours, "tooltip": tip},
+        "mark": {"type": "line", "strokeWidth": 1.6},
+        "encoding": {"x": x, "y": y, "detail": {"field": "run", "type": "nominal"}, **colours, "tooltip": tip}
+        | {"opacity": {"condition": {"test": "datum.grey", "value": 0.25}, "value": 0.9}},
     }
     dots: parts.Spec = {
         "transform": [{"filter": "datum.best"}],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ablate.evaluated import Breakdown, Column
 from ablate.report.charts import parts
-from ablate.report.charts.chart import Chart, labels
+from ablate.report.charts.chart import Chart, clean, labels
 from ablate.report.charts.gather import Series
 from ablate.report.charts.numbers import Cast, RangeValue, arrow, by_range, is_logarithmic
 
@@ -24,7 +25,7 @@ def ranges(cast: Cast, series: Series) -> Chart | None:
     found = by_range(cast, series.breakdowns)
     if not found:
         return None
-    first = next(series.breakdowns[m.run_id] for m in cast.members if m.run_id in series.breakdowns)
+    first = _clean(next(series.breakdowns[m.run_id] for m in cast.members if m.run_id in series.breakdowns))
     counted = [column for column in first.columns if _is_count(first, column)]
     drawn = [column for column in first.columns if column not in counted]
     panels = [_lines(column, found, first, cast) for column in drawn] + [_bars(column, first) for column in counted]
@@ -41,6 +42,15 @@ def ranges(cast: Cast, series: Series) -> Chart | None:
         "resolve": {"scale": {"color": "shared", "strokeDash": "shared", "y": "independent"}},
     }
     return Chart("ranges", title, caption, parts.spec(title, source, body))
+
+
+def _clean(found: Breakdown) -> Breakdown:
+    columns = tuple(replace(one, header=clean(one.header, 40), unit=_unit(one.unit)) for one in found.columns)
+    return replace(found, by=clean(found.by, 40), unit=_unit(found.unit), columns=columns)
+
+
+def _unit(text: str) -> str:
+    return clean(text, 12) if text else ""
 
 
 def _is_count(found: Breakdown, column: Column) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ablate.evaluated import Breakdown
-from ablate.report.charts.chart import labels
+from ablate.report.charts.chart import clean, labels
 from ablate.report.charts.gather import Series
 from ablate.report.charts.theme import MOST
 from ablate.report.judgement import Judgement
@@ -205,4 +205,4 @@ def _loaded(text: str) -> object:
 
 
 def arrow(metric: Metric) -> str:
-    return f"{metric.header} {'↑' if metric.better == 'max' else '↓'}"
+    return f"{clean(metric.header, 40)} {'↑' if metric.better == 'max' else '↓'}"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ablate.picture import NOT_SHOWN, Scale, bar_of, colours
+from ablate.picture import Scale, bar_of, colours
 from ablate.report.charts.chart import clean
 from ablate.runs.panels import StoredLayer, StoredPanel, decode
 
@@ -24,7 +24,9 @@ WIDTH = 400
 ERROR = "error"
 _GAP = 6
 _TEXT = 13
-_INK, _PAPER = (20, 20, 20), (255, 255, 255)
+_INK, _WEAK, _PAPER = (20, 20, 20), (110, 110, 110), (255, 255, 255)
+_LEAST = 160
+"""Pixels that a bar needs for its numbers."""
 _SPARSE = 0.5
 """A layer with numbers at fewer of the pixels is shown with larger dots."""
 
@@ -36,6 +38,8 @@ class Tile:
     name: str
     picture: NDArray[np.uint8]
     scale: Scale | None
+    beyond: tuple[bool, bool] = (False, False)
+    """Whether numbers lie below and above the scale."""
 
     def png(self) -> bytes:
         return to_png(Image.fromarray(self.picture, "RGB"))
@@ -57,7 +61,7 @@ def tiles(folder: Path, panel: StoredPanel, width: int = WIDTH) -> tuple[Tile, .
         first, second = numbers[error.first], numbers[error.second]
         if first.shape == second.shape:
             unit = next(layer.unit for layer in panel.layers if layer.name == error.first)
-            title = f"{error.first} - {error.second}" + (f" in {unit}" if unit else "")
+            title = f"{error.first} − {error.second}" + (f" in {unit}" if unit else "")
             scale = Scale(-error.limit, error.limit, title, unit, logarithmic=False, diverging=True)
             found.append(_tile(ERROR, first - second, scale, width))
     return tuple(found)
@@ -66,7 +70,7 @@ def tiles(folder: Path, panel: StoredPanel, width: int = WIDTH) -> tuple[Tile, .
 def _scale(layer: StoredLayer, values: NDArray[np.float32]) -> Scale:
     shades = layer.shades
     if shades is not None and shades.low < shades.high and (shades.low > 0 or not shades.logarithmic):
-        title = f"in {layer.unit}" if layer.unit else ""
+        title = layer.name + (f" in {layer.unit}" if layer.unit else "") + (", log scale" * shades.logarithmic)
         return Scale(shades.low, shades.high, title, layer.unit, shades.logarithmic, shades.near)
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
@@ -74,7 +78,9 @@ def _scale(layer: StoredLayer, values: NDArray[np.float32]) -> Scale:
 
 
 def _tile(name: str, values: NDArray[np.float32], scale: Scale, width: int) -> Tile:
-    return Tile(name, colours(readable(values, width), scale), scale)
+    finite = values[np.isfinite(values)]
+    beyond = (bool((finite < scale.low).any()), bool((finite > scale.high).any()))
+    return Tile(name, colours(readable(values, width), scale), scale, beyond)
 
 
 def readable(values_HW: NDArray[np.float32], width: int) -> NDArray[np.float32]:
@@ -128,31 +134,39 @@ def sheet(rows: Sequence[Row]) -> Image.Image:
     ]
     lefts = [_GAP + sum(widths[:place]) + _GAP * place for place in range(columns)]
     line = _TEXT + _GAP
+    tops = [line * (1 + _names_change(rows, place)) for place in range(len(rows))]
     heights = [max((tile.picture.shape[0] for tile in row.tiles), default=1) for row in rows]
     bars = _bars(rows, widths)
-    size = (_GAP + sum(widths) + _GAP * columns, sum(heights) + len(rows) * (2 * line + _GAP) + _GAP)
+    size = (_GAP + sum(widths) + _GAP * columns, sum(heights) + sum(tops) + len(rows) * _GAP + _GAP)
     whole = Image.new("RGB", (size[0], size[1] + max((bar.height for bar in bars.values()), default=0)), _PAPER)
     pen, font = ImageDraw.Draw(whole), ImageFont.load_default(_TEXT)
     top = _GAP
-    for row, height in zip(rows, heights, strict=True):
-        pen.text((lefts[0] if lefts else 0, top), _fitting(row.label, size[0] - 2 * _GAP, font), fill=_INK, font=font)
+    for row, above, height in zip(rows, tops, heights, strict=True):
+        pen.text((_GAP, top), _fitting(row.label, size[0] - 2 * _GAP, font), fill=_INK, font=font)
         for left, tile, width in zip(lefts, row.tiles, widths, strict=False):
-            pen.text((left, top + line), _fitting(tile.name, width, font), fill=NOT_SHOWN, font=font)
-            whole.paste(Image.fromarray(tile.picture, "RGB"), (left, top + 2 * line))
-        top += 2 * line + height + _GAP
+            if above > line:
+                pen.text((left, top + line), _fitting(tile.name, width, font), fill=_WEAK, font=font)
+            whole.paste(Image.fromarray(tile.picture, "RGB"), (left, top + above))
+        top += above + height + _GAP
     for place, bar in bars.items():
         whole.paste(bar, (lefts[place], top))
     return whole
 
 
+def _names_change(rows: Sequence[Row], place: int) -> bool:
+    """Whether the tiles of a row are called other than those above them."""
+    names = [tuple(tile.name for tile in row.tiles) for row in rows]
+    return place == 0 or names[place] != names[place - 1]
+
+
 def _bars(rows: Sequence[Row], widths: Sequence[int]) -> dict[int, Image.Image]:
-    """The bar of each column whose tiles have colours: those of the first row that has them."""
+    """The bar of each column whose tiles have colours, which mean the same in all rows."""
     found = {}
     for place, width in enumerate(widths):
-        scales = [row.tiles[place].scale for row in rows if place < len(row.tiles)]
-        scale = next((one for one in scales if one is not None), None)
-        if scale is not None and width >= 160:
-            found[place] = bar_of(width, scale)
+        coloured = [row.tiles[place] for row in rows if place < len(row.tiles) and row.tiles[place].scale is not None]
+        if coloured and coloured[0].scale is not None and width >= _LEAST:
+            beyond = (any(tile.beyond[0] for tile in coloured), any(tile.beyond[1] for tile in coloured))
+            found[place] = bar_of(width, coloured[0].scale, beyond)
     return found
 
 

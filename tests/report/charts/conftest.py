@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
@@ -44,9 +43,7 @@ def breakdown(scale: float) -> Breakdown:
     return Breakdown("ground-truth depth", "m", COLUMNS, tuple(rows))
 
 
-def make(
-    arms: int = 4, seeds: int = 3, epochs: int = 6, name: Callable[[str], str] = str, judged: bool = True
-) -> Made:
+def make(arms: int = 4, seeds: int = 3, epochs: int = 6, name: Callable[[str], str] = str, judged: bool = True) -> Made:
     """Arms of two crossed axes; the last seed of the last arm has failed, if there are several."""
     draw = random.Random(1)
     attentions = ["standard", "performer", "memory_compressed", "nystrom", "window", "linear"]
@@ -54,13 +51,17 @@ def make(
     made, cells = [], []
     for number in range(arms):
         settings = {"model.attention": attentions[number // 2 % 6], "train.lr": [1e-4, 1e-5][number % 2]}
-        label = name(f"{settings['model.attention']}, lr {settings['train.lr']:g}" + ("" if number < 12 else f" {number}"))
+        label = name(
+            f"{settings['model.attention']}, lr {settings['train.lr']:g}" + ("" if number < 12 else f" {number}")
+        )
         values: list[float | None] = []
         for seed in range(seeds):
             failed = seeds > 1 and number == arms - 1 and seed == seeds - 1
             value = 0.1 + 0.01 * number + draw.gauss(0, 0.003)
             run_id = f"r{number:03}s{seed}"
-            score = Score("selected", epochs - 1, "test", "reduced", {"d1": 0.9, "abs_rel": value, "rmse": 5.0}, 0.2, 652, 0, {})
+            score = Score(
+                "selected", epochs - 1, "test", "reduced", {"d1": 0.9, "abs_rel": value, "rmse": 5.0}, 0.2, 652, 0, {}
+            )
             runs.append(RunSummary(
                 run_id, f"{label}-{run_id}", settings, seed, None, State.FAILED if failed else State.COMPLETE, None, None,
                 None if failed else epochs - 1, epochs, epochs, () if failed else (score,),
@@ -79,15 +80,31 @@ def make(
                 splits[run_id] = "test"
         found = over_seeds(values)
         ids = tuple(f"r{number:03}s{seed}" for seed in range(seeds))
-        costs = {"images_per_second": 3.0 + number % 5, "peak_memory_mb": 900.0 + 170 * (number % 7), "parameters": 4.2e6 * (1 + number)}
-        made.append(Arm(label, settings, ids, {"abs_rel": found}, failure_rate(found.planned - found.n, found.planned), costs, None))
+        costs = {
+            "images_per_second": 3.0 + number % 5,
+            "peak_memory_mb": 900.0 + 170 * (number % 7),
+            "parameters": 4.2e6 * (1 + number),
+        }
+        made.append(
+            Arm(
+                label,
+                settings,
+                ids,
+                {"abs_rel": found},
+                failure_rate(found.planned - found.n, found.planned),
+                costs,
+                None,
+            )
+        )
         cells.append(Cell(label, settings, tuple(value for value in values if value is not None)))
     axes = ("model.attention", "train.lr")
     judgement = Judgement(
         ABS_REL, "test", "reduced", "matched", tuple(made), (), (), {}, main_effects(cells, axes),
         interactions(cells, axes), Front(("abs_rel", "images_per_second"), (made[0].name,), ()), (), (),
     )  # fmt: skip
-    summary = StudySummary(name("compressed"), "depth", "x.yaml", axes, METRICS, SELECT, tuple(runs), (), judgement if judged else None)
+    summary = StudySummary(
+        name("compressed"), "depth", "x.yaml", axes, METRICS, SELECT, tuple(runs), (), judgement if judged else None
+    )
     return Made(summary, Series(ABS_REL, "reduced", "val", courses, breakdowns, worst, speeds, splits))
 
 
