@@ -16,7 +16,7 @@ from ablate.depth.data.kitti import Frame, load_depth, read_split
 from ablate.depth.data.nyu import NYU as NYU_READER
 from ablate.depth.evaluation import Conditions, evaluate, predict_crop
 from ablate.depth.metrics import KEYS
-from ablate.depth.protocol import NYU, kb_crop, score
+from ablate.depth.protocol import NYU, kb_crop, score, valid_mask
 from ablate.errors import DataError, DivergedError
 from ablate.task import Evaluation
 
@@ -247,3 +247,51 @@ def test_nyu_is_another_row_of_the_table(tmp_path: Path) -> None:
     assert (full.protocol["mask"], full.protocol["cap"]) == ("eigen", "0.001-10 m")
     with pytest.raises(DataError, match="480x640"):
         run(flat(5), (made(tmp_path, np.ones((375, 1242))),), conditions=conditions, mask="eigen")
+
+
+def test_a_breakdown_by_range_has_every_scored_pixel_once(street: Path) -> None:
+    """The pooled numbers over all ranges are those of all pixels, worked out from the depth maps."""
+    frames = read_split(street, None, "val").frames
+    (full, _) = run(flat(12.3457), frames, mask="eigen")
+    found = full.breakdown
+    assert found is not None and (found.by, found.unit) == ("ground-truth depth", "m")
+    assert [(row["low"], row["high"]) for row in found.rows] == [(10.0 * n, 10.0 * n + 10) for n in range(8)]
+    truth = np.concatenate([pixels(frame) for frame in frames])
+    for row in found.rows:
+        of = truth[(truth >= row["low"]) & (truth < row["high"])]
+        assert row["pixels"] == of.size
+        if of.size:
+            assert row["abs_rel"] == pytest.approx(np.mean(np.abs(12.3457 - of) / of), rel=1e-5)
+            assert row["rmse"] == pytest.approx(np.sqrt(np.mean((12.3457 - of) ** 2)), rel=1e-5)
+            assert row["bias"] == pytest.approx(np.mean(12.3457 - of), rel=1e-4, abs=1e-4)
+        else:
+            assert row["abs_rel"] is row["rmse"] is row["bias"] is None
+    assert sum(row["pixels"] for row in found.rows) == truth.size
+
+
+def pixels(frame: Frame) -> np.ndarray:
+    """The ground truth of a frame where it is scored."""
+    depth = load_depth(frame.depth).astype(np.float64)
+    box = kb_crop(*depth.shape)
+    return depth[box.rows, box.columns][valid_mask(depth, "eigen")[box.rows, box.columns]]
+
+
+def test_panels_show_the_same_images_at_the_selecting_resolution_whatever_the_network(street: Path) -> None:
+    frames = read_split(street, None, "val").frames
+    one, two = (run(flat(depth), frames, panels={"images": 2}) for depth in (5.0, 200.0))
+    assert [evaluation.panels for evaluation in one if evaluation.resolution == "full"] == [()]
+    (shown,) = (evaluation.panels for evaluation in one if evaluation.resolution == "reduced")
+    (other,) = (evaluation.panels for evaluation in two if evaluation.resolution == "reduced")
+    assert [panel.image for panel in shown] == [panel.image for panel in other]
+    assert len(shown) == 2
+    image, truth, prediction = shown[0].layers
+    assert (image.values.shape, image.values.dtype) == ((352, 1216, 3), np.uint8)
+    assert truth.unit == prediction.unit == "m"
+    assert np.isfinite(truth.values).any() and np.isnan(truth.values).any()
+    assert np.all(prediction.values == 5)
+    assert np.all(other[0].layers[2].values == 80), "as it was scored: within the cap"
+
+
+def test_no_panels_no_pictures(street: Path) -> None:
+    frames = read_split(street, None, "val").frames
+    assert all(not one.panels for one in run(flat(5.0), frames, panels={"images": 0}))

@@ -172,3 +172,10 @@ def test_identity_tells_different_settings_apart(toy_config: Any, tasks: Any, on
     first, second = (toy_config.model_validate({"knobs": knobs}) for knobs in (one, two))
     same = identify(tasks["toy"], first).hash == identify(tasks["toy"], second).hash
     assert same == (first == second)
+
+
+def test_panels_are_no_part_of_it(tasks: Any) -> None:
+    """Which pictures are kept changes no result."""
+    plain = identify(tasks["depth"], DepthConfig())
+    asked = DepthConfig.model_validate({"eval": {"panels": {"images": 9, "epochs": "every"}}})
+    assert identify(tasks["depth"], asked) == plain
