@@ -18,13 +18,19 @@ def tables(study: str | None, form: str, db: Path, runs_dir: Path) -> tuple[str,
     """The report's text, and how fresh it is. Raises UsageError for an unknown format or study, StudyError."""
     if form not in FORMATS:
         raise UsageError(f"unknown format {form!r}; expected one of {', '.join(FORMATS)}")
-    name = study_name(study)
     with open_results(db, runs_dir) as results:
-        summaries: list[StudySummary] = []
-        for known in [name] if name is not None else [row.study for row in results.studies()]:
-            summaries += summarise(results, known, _metrics(results, known))
+        summaries = summaries_of(results, study)
         freshness = "; ".join([results.freshness, *(f"not readable: {problem}" for problem in results.unreadable)])
     return render(summaries, form), freshness
+
+
+def summaries_of(results: Results, study: str | None) -> list[StudySummary]:
+    """Of one study, or of all. Raises UsageError for an unknown one, StudyError."""
+    name = study_name(study)
+    summaries: list[StudySummary] = []
+    for known in [name] if name is not None else [row.study for row in results.studies()]:
+        summaries += summarise(results, known, _metrics(results, known))
+    return summaries
 
 
 def study_name(study: str | None) -> str | None:
