@@ -15,7 +15,7 @@ from ablate.report.page.words import clean
 from ablate.report.summary import StudySummary
 from ablate.report.tables import state
 from ablate.results.bulk import recorded
-from ablate.results.open import Results
+from ablate.results.queries import Queries
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class About:
     """By name of the study."""
 
 
-def build(results: Results, summaries: Sequence[StudySummary], about: About) -> Page:
+def build(results: Queries, summaries: Sequence[StudySummary], about: About) -> Page:
     """All that the page says. Asks `results` for what summaries leave out: attempts, epochs, events, configurations."""
     studies = tuple(
         _study(results, summary, f"s{place}", about.extras.get(summary.study, Extras()))
@@ -50,7 +50,7 @@ def build(results: Results, summaries: Sequence[StudySummary], about: About) -> 
     return Page(title, studies, about.written, clean(about.freshness), about.refresh)
 
 
-def _study(results: Results, summary: StudySummary, key: str, extras: Extras) -> StudyPage:
+def _study(results: Queries, summary: StudySummary, key: str, extras: Extras) -> StudyPage:
     ids = [run.run_id for run in summary.runs]
     keys = {run_id: f"run-{key}-{re.sub(r'[^0-9A-Za-z_-]', '_', run_id)}" for run_id in ids}
     rows = {row.run_id: row for row in results.runs(summary.study) if row.run_id in keys}

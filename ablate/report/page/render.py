@@ -41,7 +41,8 @@ CURVE: Mapping[str, Any] = {
                 "color": {
                     "field": "series",
                     "title": None,
-                    "scale": {"domain": ["train", "validation"], "range": ["#e08214", "#4393c3"]},
+                    "legend": {"orient": "top"},
+                    "scale": {"domain": ["train", "validation"], "range": ["#D55E00", "#0072B2"]},
                 },
                 "tooltip": [
                     {"field": "epoch"},

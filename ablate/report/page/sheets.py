@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -74,15 +75,21 @@ def _view(summary: StudySummary, table: Table) -> View:
         parts.append(f"{table.skipped} without a valid pixel left out")
     parts += [f"{key.replace('_', ' ')} {shown(value)}" for key, value in table.protocol.items()]
     notes = [*map(clean, table.notes)]
-    scored = sum(line.score is not None for line in table.lines)
-    if scored > 1 and not _alike(table):
+    if len(_ended(table)) > 1 and not _alike(table):
         notes.append(UNLIKE)
     label = f"{table.resolution.capitalize()} size, {checkpoint}"
     return View(clean(label), clean(", ".join(parts)), tuple(notes))
 
 
+def _ended(table: Table) -> list[Score]:
+    """Of complete runs: a run that still trains is judged on other images, and is no candidate yet."""
+    return [line.score for line in table.lines if line.score is not None and line.run.status is State.COMPLETE]
+
+
 def _alike(table: Table) -> bool:
-    return table.split is not None and table.images is not None and not table.differing
+    """Whether all complete runs were scored on as many images of one split, under one protocol."""
+    found = {(score.split, score.images, json.dumps(score.protocol, sort_keys=True)) for score in _ended(table)}
+    return len(found) == 1 and None not in next(iter(found))
 
 
 def _add_view(made: _Columns, summary: StudySummary, table: Table, group: int) -> None:

@@ -42,7 +42,7 @@ function runPage(key) {
   const [studyKey, { title, settings, pages }] = study;
   const run = pages[key];
   const full = Object.entries({ ...settings, ...run.more_settings }).filter(([, value]) => value !== "–").sort();
-  const chart = el("div", { class: "chart tall" });
+  const chart = el("div", { class: "chart" });
   const parts = [
     el("p", { class: "crumbs" }, el("a", { href: `#${studyKey}` }, "← ", el("bdi", {}, title))),
     el("h1", { tabindex: -1 }, el("bdi", {}, run.name)),
@@ -55,7 +55,7 @@ function runPage(key) {
     el("h2", {}, "Configuration against ", pages[run.baseline] ? el("a", { href: `#${run.baseline}` }, run.against) : run.against),
     run.changes.length ? pairs(["Setting", pages[run.baseline] ? "Baseline" : "Default", "This run"], run.changes, "Configuration against the baseline")
       : el("p", { class: "soft" }, "No setting differs."),
-    ...(run.curve.length ? [el("h2", {}, "Learning curve"), el("p", { class: "soft" }, `Loss per epoch${run.log_scale ? ", on a log scale" : ""}${run.best_epoch === null ? "" : `; the line marks the selected epoch, ${run.best_epoch}`}.`), chart] : []),
+    ...(run.curve.length ? [el("h2", {}, "Learning curve"), el("p", { class: "soft" }, `Loss per epoch${run.log_scale ? ", on a log scale" : ""}${run.best_epoch === null ? "" : `; the dashed line marks the selected epoch, ${run.best_epoch}`}.`), el("div", { class: "card wide" }, chart)] : []),
     ...panelsOf(studyKey, run.run_id),
     ...(run.notes.length || run.remarks.length ? [el("h2", {}, "Notes")] : []),
     ...run.remarks.map(([about, text]) => el("blockquote", {}, el("p", { class: "note" }, text), el("footer", {}, about))),

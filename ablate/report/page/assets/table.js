@@ -8,6 +8,11 @@ function sheet(section) {
   const now = { column: null, descending: false, view: "0", text: "", choices: {}, ...memory.get(name) };
   const keys = new Map();
   const words = once(() => rows.map((row) => `${row.textContent} ${row.dataset.words ?? ""}`.toLowerCase()));
+  const fitting = new Set(rows);
+  const box = $(".scroll", section);
+  const CHUNK = 150;
+  let limit = CHUNK;
+  let ordered = rows;
   const remember = () => memory.set(name, now);
 
   // The sort keys of a column: numbers where the cell has one; null for what is missing.
@@ -40,10 +45,19 @@ function sheet(section) {
       const chosen = header.dataset.key === now.column;
       header.setAttribute("aria-sort", chosen ? (now.descending ? "descending" : "ascending") : "none");
     }
-    const sorted = document.createDocumentFragment();
-    for (const index of order) sorted.append(rows[index]);
-    body.append(sorted);
+    ordered = order.map((index) => rows[index]);
+    reveal(CHUNK);
   }
+
+  // Only the first rows that fit are in the document, and more as somebody scrolls to them: layout is what takes long.
+  function reveal(most) {
+    limit = most;
+    body.replaceChildren(...ordered.filter((row) => fitting.has(row)).slice(0, limit));
+  }
+  box.addEventListener("scroll", () => {
+    if (limit < fitting.size && box.scrollTop + 2 * box.clientHeight > box.scrollHeight) reveal(limit + CHUNK);
+  }, { passive: true });
+  addEventListener("beforeprint", () => reveal(Infinity));
 
   // A column is sorted best first, then the other way round, then in the order of the study again.
   function press(header) {
@@ -58,16 +72,17 @@ function sheet(section) {
   function filter() {
     const wanted = now.text.toLowerCase().split(/\s+/).filter(Boolean);
     const chosen = Object.entries(now.choices).filter(([, value]) => value !== "");
-    let shown = 0;
+    fitting.clear();
     rows.forEach((row, index) => {
       const choices = chosen.length ? JSON.parse(row.dataset.choices) : {};
       const fits = chosen.every(([key, value]) => [choices[key]].flat().includes(value))
         && wanted.every((word) => words()[index].includes(word));
-      row.hidden = !fits;
-      shown += fits;
+      if (fits) fitting.add(row);
     });
+    reveal(CHUNK);
+    const shown = fitting.size;
     const count = $(".count", section);
-    if (count) count.textContent = shown === rows.length ? `${rows.length} runs` : `${shown} of ${rows.length} runs`;
+    if (count) count.textContent = `${shown === rows.length ? "" : `${shown} of `}${rows.length} ${section.dataset.noun}`;
     const none = $(".none", section);
     if (none) none.hidden = shown > 0;
   }
@@ -107,7 +122,7 @@ function sheet(section) {
       }
     }
   }
-  if (![...(form?.elements.view?.values?.() ?? $$("[name=view]", section))].some((one) => one.value === now.view)) now.view = "0";
+  if (!$$("[name=view]", section).some((one) => one.value === now.view)) now.view = "0";
   fill();
   view();
   if (now.column !== null) sort();
