@@ -353,7 +353,7 @@ class Session(Protocol):
 
 
 class Task(Protocol):
-    """One kind of experiment. Everything but `describe` and `open` must work without importing torch."""
+    """One kind of experiment. Everything but `describe` and `open` must work without torch. `title` is optional."""
 
     name: ClassVar[str]
     recipe: ClassVar[int]

@@ -11,8 +11,10 @@ from ablate.cli.console import emit, interruptible, say
 from ablate.cli.listing import progress_of
 from ablate.cli.tables import summaries_of
 from ablate.errors import UsageError
+from ablate.report.charts import charts, gather
 from ablate.report.page.build import About, Extras, build
 from ablate.report.page.data import Page, Standing
+from ablate.report.page.pictures import pictures_of
 from ablate.report.page.render import render_page
 from ablate.report.summary import StudySummary
 from ablate.results.open import Results, open_results
@@ -37,7 +39,7 @@ class Source:
         with open_results(self.db, self.runs_dir) as results:
             summaries = self.summarise(results)
             rows = {one.study: results.runs(one.study) for one in summaries}
-            extras = {one.study: extras_of(one, rows[one.study]) for one in summaries}
+            extras = {one.study: extras_of(results, one, rows[one.study]) for one in summaries}
             said = [results.freshness, *(f"not readable: {problem}" for problem in results.unreadable)]
             live = refresh if self._trains(rows) else None
             return build(results, summaries, About(time.time(), "; ".join(said), live, extras=extras))
@@ -48,10 +50,13 @@ class Source:
         return held or any(row.status is State.RUNNING for found in rows.values() for row in found)
 
 
-def extras_of(summary: StudySummary, rows: Sequence[RunRow]) -> Extras:
+def extras_of(results: Results, summary: StudySummary, rows: Sequence[RunRow]) -> Extras:
     """What is drawn or measured elsewhere, for the page of one study."""
-    shown = {run.run_id for run in summary.runs}
-    return Extras(standings=tuple(_standings(row for row in rows if row.run_id in shown)))
+    shown = [row for row in rows if row.run_id in {run.run_id for run in summary.runs}]
+    series = gather(results, summary)
+    found = charts(summary, series) if series is not None else ()
+    pictures, notes = pictures_of(summary, shown)
+    return Extras(found, pictures, tuple(_standings(shown)), notes)
 
 
 def _standings(rows: Iterable[RunRow]) -> Iterable[Standing]:
@@ -64,16 +69,16 @@ def print_page(
     study: str | None, form: str, output: Path | None, every: float | None, db: Path, runs_dir: Path
 ) -> None:
     """What `ablate report --format html` does; `every` is None without `--watch`. Raises UsageError."""
-    if every is not None and (form != "html" or output is None):
+    if every is not None and (form != "html" or output is None or str(output) == "-"):
         raise UsageError("--watch needs --format html and a file to write: -o report.html")
-    source = Source(db, runs_dir, lambda results: summaries_of(results, study))
+    source = Source(db, runs_dir, lambda results: summaries_of(results, selectors))
     if every is not None and output is not None:
         with interruptible(f"no longer watched; {output} is as of now"):
             watch(source, output, say, every)
         return
     page = source.page()
     say(page.freshness)
-    if output is None:
+    if output is None or str(output) == "-":
         emit(render_page(page))
     else:
         write_page(page, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,16 +13,46 @@ from ablate.cli.options import DEFAULT_DB, DEFAULT_RUNS
 
 
 def report(
-    study: Annotated[
-        str | None, typer.Argument(help="A study's name or file; all studies if not given.", show_default=False)
+    selectors: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SELECTOR]...",
+            help="Studies (name or file), runs (start of id or name), axis=value, status=…, tag=…; all if none.",
+            show_default=False,
+        ),
     ] = None,
-    form: Annotated[str, typer.Option("--format", metavar="md|csv|json|html", help="What to print.")] = "md",
+    form: Annotated[str, typer.Option("--format", metavar="md|latex|csv|json|html", help="What to print.")] = "md",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write to this file.", show_default=False)
+        Path | None,
+        typer.Option("-o", "--output", help="Write to this file; `-` is stdout as it is.", show_default=False),
     ] = None,
+    lang: Annotated[str, typer.Option("--lang", metavar="en|es", help="The language of headings and names.")] = "en",
+    style: Annotated[
+        str | None,
+        typer.Option(
+            "--style",
+            metavar="progress|table",
+            help="`progress`: a section per run below the tables; default, but on a terminal `table`.",
+            show_default=False,
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", metavar="NAME", help="Only these metrics; may be repeated.")
+    ] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option("--columns", metavar="A,B,…", help="Only these columns, in this order.")
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option("--sort", metavar="COLUMN", help="A metric, best first, or any column; `-NAME`: the other way."),
+    ] = None,
+    group_by: Annotated[
+        str | None, typer.Option("--group-by", metavar="AXIS", help="A table for each value of an axis.")
+    ] = None,
+    only: options.Only = None,
     watch: Annotated[
         bool,
-        typer.Option("--watch", help="Write the page again and again while runs train. With --format html and -o."),
+        typer.Option("--watch", help="Write the page again and again while runs train; with --format html and -o."),
     ] = False,
     every: Annotated[float, typer.Option("--every", help="Seconds between two versions of a watched page.")] = 5.0,
     db: options.Db = DEFAULT_DB,
@@ -29,19 +60,32 @@ def report(
 ) -> None:
     """Print the results: one row per run, all numbers of a row from one checkpoint.
 
-    Example: ablate report quickstart --format html -o report.html --watch
+    `--format html` makes one page with charts, pictures and a page for each run, which sorts and filters by itself;
+    `--watch` writes it again while runs train.
+
+    Example: ablate report quickstart --sort abs_rel --only model.attention=standard,performer
     """
     from ablate.cli.console import emit, say
-    from ablate.cli.tables import tables
+    from ablate.cli.tables import filters, tables
+    from ablate.cli.terminal import show_markdown
+    from ablate.report.options import Options, split_names
 
     if form == "html" or watch:
         from ablate.cli.pages import print_page
 
-        print_page(study, form, output, every if watch else None, db, runs_dir)
+        words = [*(selectors or ()), *filters(only)]
+        print_page(words, form, output, every if watch else None, db, runs_dir)
         return
-    text, freshness = tables(study, form, db, runs_dir)
+    drawn = form == "md" and output is None and sys.stdout.isatty()
+    style = style or ("table" if drawn else "progress")
+    wanted = Options(lang, style, split_names(columns), split_names(metric), sort or None, group_by or None)
+    text, summaries, freshness = tables([*(selectors or ()), *filters(only)], form, wanted, db, runs_dir)
     say(freshness)
-    if output is None:
+    if not summaries and selectors:
+        say("no run fits")
+    if drawn:
+        show_markdown(text)
+    elif output is None or str(output) == "-":
         emit(text)
     else:
         output.write_text(text, encoding="utf-8")

@@ -2,35 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ablate.engine.tasks import Tasks
 from ablate.errors import UsageError
+from ablate.report.describe import Title, describe
+from ablate.report.options import Options
 from ablate.report.render import FORMATS, render
-from ablate.report.summary import StudySummary, summarise
+from ablate.report.selection import is_filter, select
+from ablate.report.summary import StudySummary, summarise, summarise_loose
 from ablate.results.open import Results, open_results
+from ablate.results.records import RunRow
 from ablate.study import load_study
-from ablate.task import Metric
 
 
-def tables(study: str | None, form: str, db: Path, runs_dir: Path) -> tuple[str, str]:
-    """The report's text, and how fresh it is. Raises UsageError for an unknown format or study, StudyError."""
+def tables(
+    selectors: Sequence[str], form: str, options: Options, db: Path, runs_dir: Path
+) -> tuple[str, list[StudySummary], str]:
+    """The report's text, what it is made of, and how fresh that is.
+
+    Raises UsageError for an unknown format, or a selector or name that nothing has, and StudyError.
+    """
     if form not in FORMATS:
         raise UsageError(f"unknown format {form!r}; expected one of {', '.join(FORMATS)}")
+    summaries, freshness = gather(selectors, db, runs_dir)
+    return render(summaries, form, options), summaries, freshness
+
+
+def gather(selectors: Sequence[str], db: Path, runs_dir: Path) -> tuple[list[StudySummary], str]:
+    """A summary of each study that the selectors name, of the runs they choose, and how fresh they are.
+
+    Raises UsageError for a selector that names nothing.
+    """
     with open_results(db, runs_dir) as results:
-        summaries = summaries_of(results, study)
+        summaries = summaries_of(results, selectors)
         freshness = "; ".join([results.freshness, *(f"not readable: {problem}" for problem in results.unreadable)])
-    return render(summaries, form), freshness
+    return summaries, freshness
 
 
-def summaries_of(results: Results, study: str | None) -> list[StudySummary]:
-    """Of one study, or of all. Raises UsageError for an unknown one, StudyError."""
-    name = study_name(study)
+def summaries_of(results: Results, selectors: Sequence[str]) -> list[StudySummary]:
+    """As `gather`, from results that are open."""
+    tasks = Tasks()
+    chosen = select(results, selectors, current=True)
     summaries: list[StudySummary] = []
-    for known in [name] if name is not None else [row.study for row in results.studies()]:
-        summaries += summarise(results, known, _metrics(results, known))
-    return summaries
+    for study in dict.fromkeys(row.study for row in chosen if row.study is not None):
+        ids = {row.run_id for row in chosen if row.study == study}
+        summaries += summarise(results, study, _metrics(tasks, results, study), only=ids if selectors else None)
+    loose = [row for row in chosen if row.study is None]
+    if loose:
+        metrics = tasks[_task(tasks, loose)].metrics
+        summaries += summarise_loose(results, metrics, only={row.run_id for row in loose})
+    return list(describe(results, summaries, _Titles(tasks)))
+
+
+def filters(only: Sequence[str] | None) -> list[str]:
+    """`--only axis=value` as selectors. Raises UsageError for anything else."""
+    for text in only or ():
+        if not is_filter(text):
+            raise UsageError(f"--only {text!r}: expected axis=value, such as --only train.lr=1e-4")
+    return list(only or ())
 
 
 def study_name(study: str | None) -> str | None:
@@ -40,7 +72,21 @@ def study_name(study: str | None) -> str | None:
     return load_study(Path(study), Tasks()).study
 
 
-def _metrics(results: Results, study: str) -> Sequence[Metric]:
-    tasks = Tasks()
+def _metrics(tasks: Tasks, results: Results, study: str) -> Any:
     name = next((row.task for row in results.studies() if row.study == study), "depth")
-    return tasks[name].metrics if name in tasks else tasks["depth"].metrics
+    return tasks[name if name in tasks else "depth"].metrics
+
+
+def _task(tasks: Tasks, runs: Sequence[RunRow]) -> str:
+    return next((run.task for run in runs if run.task is not None and run.task in tasks), "depth")
+
+
+class _Titles:
+    """Asks tasks what they call runs; one that is not installed, or has no titles, has no words for any."""
+
+    def __init__(self, tasks: Tasks) -> None:
+        self._tasks = tasks
+
+    def __call__(self, task: str | None, configuration: Mapping[str, Any], lang: str) -> Title | None:
+        title = getattr(self._tasks[task], "title", None) if task is not None and task in self._tasks else None
+        return title(configuration, lang) if title is not None else None

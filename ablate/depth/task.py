@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ablate.depth import budget, fair
 from ablate.depth.config import DataSettings, DepthConfig, ModelSettings
@@ -14,6 +14,7 @@ from ablate.depth.data.sets import check_sets, set_digests, training_sets
 from ablate.depth.data.splits import list_digests, read_splits, said_of, use_of
 from ablate.depth.metrics import AllMetrics
 from ablate.depth.model import source
+from ablate.depth.title import title
 from ablate.errors import DataError
 from ablate.task import Checked, Cost, Description, Metric, Placement, RunSettings, Session
 
@@ -55,6 +56,9 @@ class DepthTask:
         if config.seed:
             words.append(f"s{config.seed}")
         return "-".join(words)
+
+    def title(self, configuration: Mapping[str, Any], lang: str) -> tuple[str, tuple[str, ...]] | None:
+        return title(configuration, lang)
 
     def check(self, config: RunSettings, cache_dir: Path | None, say: Callable[[str], None]) -> Checked:
         config = _depth(config)

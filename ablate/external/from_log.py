@@ -119,6 +119,7 @@ def _facts(row: Logged, words: Words) -> dict[str, Any]:
     found = {
         "weights": row.weights,
         "wandb": row.wandb,
+        "beside": dict(row.beside) or None,
         "commands": list(row.commands) or None,
         "checkpoint": words.checkpoint_epoch(row.weights, phrases.epochs),
         "images_per_epoch": phrases.images,

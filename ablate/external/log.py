@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ablate.external.metrics import Numbers, read_table
 from ablate.external.phrases import Phrases, read_phrases
@@ -49,6 +50,9 @@ class Logged:
     weights: str | None
     wandb: str | None
     notes: tuple[str, ...]
+    """What stands under `Notes`, behind the file of weights, and outside of fields, in this order."""
+    beside: Mapping[str, Any]
+    """The same by where it stands: `notes`, `weights` and `prose`, as far as there are any."""
     commands: tuple[str, ...]
     outputs: Mapping[str, Numbers]
     phrases: Phrases
@@ -149,14 +153,16 @@ class _Reader:
 
     def _made(self) -> Logged:
         weights, remark = _weights(self._fields.get("weights", ""))
-        notes = (self._fields.get("notes", ""), remark, *self._prose)
+        noted, prose = self._fields.get("notes", "").strip(), [text.strip() for text in self._prose if text.strip()]
+        beside = {"notes": [noted] if noted else [], "weights": remark.strip(), "prose": prose}
         return Logged(
             number=self._section.number,
             line=self._section.line,
             title=self._section.title,
             weights=weights,
             wandb=_or_none(self._fields.get("wandb", "")),
-            notes=tuple(note.strip() for note in notes if note.strip()),
+            notes=tuple(note for note in (noted, remark.strip(), *prose) if note),
+            beside={name: text for name, text in beside.items() if text},
             commands=tuple(self._commands),
             outputs=self._outputs,
             phrases=read_phrases(self._section.title),

@@ -2,173 +2,122 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
 
-from ablate.report.data_notes import NOT_RECORDED, differing_data
-from ablate.report.externals import MARK, is_logged, not_stated
-from ablate.report.summary import RunSummary, Score, StudySummary
-from ablate.report.tables import Table, last_is_selected, short_names, show, state, tables
+from ablate.report.columns import Column, groups, in_order
+from ablate.report.details import Details
+from ablate.report.externals import is_logged
+from ablate.report.options import AS_USUAL, Options
+from ablate.report.said import about, how_selected, of_runs, one_line, unfinished
+from ablate.report.sections import fields, numbered, outputs, title
+from ablate.report.summary import RunSummary, StudySummary
+from ablate.report.tables import Table, last_is_selected, tables
 from ablate.results.records import State
-from ablate.study.remarks import UNKNOWN
-from ablate.task import Metric
 
-_ARROWS = {"max": "↑", "min": "↓"}
-_MISSING = "–"
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\\": "&#92;", **{c: "\\" + c for c in "|`*[]"}})
 
 
 def escape(text: str) -> str:
     """Text from a study, made harmless: it stays in its cell, on its line, and is neither code, link nor HTML."""
-    plain = "".join(" " if unicodedata.category(char)[0] == "C" or char in "\u2028\u2029" else char for char in text)
-    return plain.strip().translate(_ESCAPES)
+    return one_line(text).strip().translate(_ESCAPES)
 
 
-def render_markdown(summaries: Sequence[StudySummary]) -> str:
-    return "\n\n".join(_study(summary) for summary in summaries) + "\n" if summaries else ""
+def render_markdown(summaries: Sequence[StudySummary], options: Options = AS_USUAL) -> str:
+    """The comparison tables of each study, and in the style of a progress log a section per run below them."""
+    blocks: list[str] = []
+    number = 1
+    for summary in summaries:
+        blocks.append(_study(summary, options))
+        if options.style == "progress":
+            runs = in_order(summary, options)
+            numbers = numbered(runs, number)
+            sections = [_section(summary, run, at, options) for run, at in zip(runs, numbers, strict=True)]
+            blocks += [f"---\n\n{section}" for section in sections]
+            number = max([number, *numbers]) + 1
+    return "\n\n".join(blocks) + "\n" if blocks else ""
 
 
-def _study(summary: StudySummary) -> str:
-    blocks = [f"## {escape(summary.study) if summary.study is not None else 'Runs outside any study'}"]
-    logged = bool(summary.runs) and all(is_logged(run) for run in summary.runs)
-    blocks.append("### As reported" if logged else f"### Selected epoch{_how_selected(summary)}")
-    blocks += [_table(summary, table) for table in tables(summary, "selected")]
-    if not any(run.scores for run in summary.runs):
-        blocks.append("Nothing has been evaluated yet.")
-    elif logged:
-        pass  # a log says one thing of each run
-    elif last_is_selected(summary):
-        blocks.append("### Last epoch\n\nThe last epoch is the selected one in every run.")
-    else:
-        blocks.append("### Last epoch")
-        blocks += [_table(summary, table) for table in tables(summary, "last")]
-    notes = [*summary.notes, *(_unfinished(run) for run in summary.runs if run.status is not State.COMPLETE)]
-    notes += _of_runs(summary.runs)
+def _study(summary: StudySummary, options: Options) -> str:
+    words = options.words
+    blocks = [f"## {escape(summary.study) if summary.study is not None else words.outside}"]
+    blocks += _comparison(summary, options)
+    notes = [*summary.notes, *(unfinished(run, words) for run in summary.runs if run.status is not State.COMPLETE)]
+    notes += of_runs(summary.runs, words, below=options.style == "progress")
     if notes:
-        blocks.append(_list(notes))
+        blocks.append(bullets(notes))
     return "\n\n".join(blocks)
 
 
-def _of_runs(runs: Sequence[RunSummary]) -> list[str]:
-    """What is to be said of single runs; of all of them it is said once."""
-    found = [note for note in runs[0].notes if all(note in run.notes for run in runs[1:])] if len(runs) > 1 else []
-    common = len(found)
-    for run in runs:
-        found += [f"{run.name}: {note}" for note in run.notes if note not in found[:common]]
-        if unstated := [key for key in run.unknown if key not in run.settings]:
-            short = not_stated(unstated, run.settings) if run.external else ", ".join(unstated)
-            found.append(f"{run.name}: not stated: {short}")
-        found += [f"{run.name}: note {remark.number}: {remark.text}" for remark in run.remarks]
-        found += [f"{run.name}: tags: {', '.join(run.tags)}"] if run.tags else []
-    return found
+def _comparison(summary: StudySummary, options: Options) -> Iterator[str]:
+    """The tables of all runs: of the selected epoch and, where that is another, of the last one."""
+    words = options.words
+    logged = bool(summary.runs) and all(is_logged(run) for run in summary.runs)
+    yield f"### {words.as_reported if logged else escape(words.selected + how_selected(summary, words))}"
+    yield from (_table(summary, table, options) for table in tables(summary, "selected", words))
+    if not any(run.scores for run in summary.runs):
+        yield words.nothing
+    elif logged:
+        pass  # a log says one thing of each run
+    elif last_is_selected(summary):
+        yield f"### {words.last}\n\n{words.last_is_selected}"
+    else:
+        yield f"### {words.last}"
+        yield from (_table(summary, table, options) for table in tables(summary, "last", words))
 
 
-def _how_selected(summary: StudySummary) -> str:
-    if summary.select is None:
-        return ""
-    metric = next((metric for metric in summary.metrics if metric.key == summary.select.metric), None)
-    name = _header(metric) if metric else escape(summary.select.metric)
-    return f" (best {name} on {escape(summary.select.split)}, {escape(summary.select.resolution)} size)"
-
-
-def _unfinished(run: RunSummary) -> str:
-    message = f": {run.message}" if run.message else ""
-    return f"{run.name} is {state(run)}{message}"
-
-
-def _list(notes: Sequence[str]) -> str:
+def bullets(notes: Sequence[str]) -> str:
     return "\n".join(f"- {escape(note)}" for note in notes)
 
 
-def _table(summary: StudySummary, table: Table) -> str:
-    columns = _columns(summary, table)
-    body = [[cell for _, _, cells in columns for cell in (cells[place],)] for place in range(len(table.lines))]
-    text = tabulate(
-        body,
-        headers=[header for header, _, _ in columns],
-        tablefmt="pipe",
-        colalign=[align for _, align, _ in columns] if body else None,
-        disable_numparse=True,
-    )
-    blocks = [f"#### Output ({escape(table.resolution.capitalize())} size)", _about(table), text]
+def _table(summary: StudySummary, table: Table, options: Options) -> str:
+    words = options.words
+    blocks = [f"#### {words.output.format(size=escape(table.resolution.capitalize()))}", escape(about(table, words))]
+    for group in groups(summary, table, options):
+        blocks += [f"##### {escape(group.title)}"] if group.title is not None else []
+        blocks.append(pipe_table(group.columns))
     if table.notes:
-        blocks.append(_list(table.notes))
+        blocks.append(bullets(table.notes))
     return "\n\n".join(block for block in blocks if block)
 
 
-def _about(table: Table) -> str:
-    """Which split, how many images, under which protocol."""
-    parts = []
-    if table.split is not None:
-        parts.append(f"{escape(table.split)} split")
-    if table.images is not None:
-        parts.append(f"{table.images} image{'s' * (table.images != 1)}")
-    if table.skipped is not None:
-        parts.append(f"{table.skipped} skipped")
-    parts += [f"{escape(key.replace('_', ' '))} {escape(show(value))}" for key, value in table.protocol.items()]
-    return ", ".join(parts)
+def pipe_table(columns: Sequence[Column]) -> str:
+    """A GFM table, padded so that it can be read as it is."""
+    body = [[escape(cell) for cell in row] for row in zip(*(column.cells for column in columns), strict=True)]
+    return tabulate(
+        body,
+        headers=[escape(column.header) for column in columns],
+        tablefmt="pipe",
+        colalign=[column.align for column in columns] if body else None,
+        disable_numparse=True,
+    )
 
 
-Column = tuple[str, str, list[str]]
-"""Header, alignment, cells."""
+def _section(summary: StudySummary, run: RunSummary, number: int, options: Options) -> str:
+    """Everything of one run; what `ablate import` reads again."""
+    words, details = options.words, run.details or Details()
+    blocks = [f"## {number}. {escape(title(summary, run, words, options.lang))}"]
+    blocks += [escape(text) for text in details.prose]
+    blocks.append("\n".join(_field(name, texts) for name, texts in fields(run, words)))
+    if details.commands:
+        blocks.append(fenced(details.commands))
+    for resolution, of, columns in outputs(summary, run, options):
+        blocks += [f"##### {words.output.format(size=escape(resolution.capitalize()))}", escape(of)]
+        blocks.append(pipe_table(columns))
+    return "\n\n".join(block for block in blocks if block)
 
 
-def _columns(summary: StudySummary, table: Table) -> list[Column]:
-    runs = [line.run for line in table.lines]
-    scores = [line.score for line in table.lines]
-    columns: list[Column] = [("Run", "left", [_name(run) for run in runs])]
-    for axis, name in short_names(summary.axes).items():
-        columns.append((escape(name), "center", [escape(show(run.setting(axis))) for run in runs]))
-    if len({run.seed for run in runs}) > 1:
-        columns.append(("Seed", "center", [UNKNOWN if "seed" in run.unknown else show(run.seed) for run in runs]))
-    if differing_data(runs):
-        columns.append(("Data", "center", [(run.data or NOT_RECORDED) if run.scores else _MISSING for run in runs]))
-    if any(run.status is not State.COMPLETE for run in runs):
-        columns.append(("State", "center", [escape(state(run)) for run in runs]))
-    columns.append(("Epoch", "center", [_epoch(line.run, line.score) for line in table.lines]))
-    if table.split is None and any(scores):
-        columns.append(("Split", "center", [_MISSING if score is None else escape(score.split) for score in scores]))
-    columns += _protocol_columns(table)
-    for metric in summary.metrics:
-        columns.append((_header(metric), "center", [_value(metric, score) for score in scores]))
-    return columns
+def _field(name: str, texts: Sequence[str]) -> str:
+    if len(texts) == 1:
+        return f"- **{name}**: {escape(texts[0])}".replace(" -&gt; ", " -> ")  # as logs have it; it opens no tag
+    return "\n".join([f"- **{name}**:", *(f"  - {escape(text)}" for text in texts)])
 
 
-def _protocol_columns(table: Table) -> list[Column]:
-    """What scored runs do not have in common: numbers of images, and entries of the protocol."""
-    scores = [line.score for line in table.lines]
-    columns: list[Column] = []
-    if any(scores):
-        for header, common, key in (("Images", table.images, "images"), ("Skipped", table.skipped, "skipped")):
-            if common is None and any(score is not None and getattr(score, key) is not None for score in scores):
-                cells = [_MISSING if score is None else _or_unknown(getattr(score, key)) for score in scores]
-                columns.append((header, "center", cells))
-    for key in table.differing:
-        cells = [_MISSING if score is None else escape(show(score.protocol.get(key))) for score in scores]
-        columns.append((escape(key.replace("_", " ").capitalize()), "center", cells))
-    return columns
-
-
-def _name(run: RunSummary) -> str:
-    return escape(run.name) + (f" ({MARK})" if run.external else "")
-
-
-def _header(metric: Metric) -> str:
-    return f"{escape(metric.header)} {_ARROWS[metric.better]}"
-
-
-def _epoch(run: RunSummary, score: Score | None) -> str:
-    """'4/5': the fourth of five epochs so far."""
-    return _MISSING if score is None else f"{_or_unknown(score.epoch)}/{_or_unknown(run.last_epoch)}"
-
-
-def _or_unknown(value: int | None) -> str:
-    """What the source of an imported run does not say."""
-    return UNKNOWN if value is None else str(value)
-
-
-def _value(metric: Metric, score: Score | None) -> str:
-    value = None if score is None else score.metrics.get(metric.key)
-    return _MISSING if value is None else f"{value:.3f}"
+def fenced(commands: Sequence[str]) -> str:
+    """Lines of code in a fence that none of them can close."""
+    lines = [one_line(command) for command in commands]
+    longest = max((len(run) for line in lines for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence} bash", "", *lines, "", fence])

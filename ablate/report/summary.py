@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ablate.errors import UsageError
 from ablate.report.data_notes import differing_data, short_prints
+from ablate.report.details import Details
 from ablate.report.externals import as_stated, sentences, settings_beside
 from ablate.report.flags import Course, flags
 from ablate.report.judgement import Judgement
@@ -62,6 +63,8 @@ class RunSummary:
     remarks: tuple[Note, ...] = ()
     """What people wrote about it."""
     tags: tuple[str, ...] = ()
+    details: Details | None = None
+    """For a section about it; `describe` finds them."""
 
     def setting(self, key: str) -> Any:
         """The value of an axis as tables show it: `unknown` if the source does not state it; None without one."""
@@ -88,7 +91,11 @@ class StudySummary:
 
 
 def summarise(
-    results: Results, study: str | None, metrics: Sequence[Metric], select: SelectSettings | None = None
+    results: Results,
+    study: str | None,
+    metrics: Sequence[Metric],
+    select: SelectSettings | None = None,
+    only: Collection[str] | None = None,
 ) -> list[StudySummary]:
     """Summaries of one study, or of all and of the runs outside any.
 
@@ -100,18 +107,30 @@ def summarise(
         known = ", ".join(sorted(studies)) or "none yet"
         raise UsageError(f"no study called {study!r} has been run here; known: {known}")
     names = list(studies) if study is None else [study]
-    summaries = [_study(results, studies[name], tuple(metrics), select) for name in names]
-    if study is None:
-        loose = [run for run in results.runs() if run.study is None]
-        if loose:
-            rows = _rows(results, loose, {}, tuple(metrics), select)
-            notes = tuple(differing_data(rows))
-            summaries.append(StudySummary(None, None, None, (), tuple(metrics), select, rows, notes))
-    return summaries
+    summaries = [_study(results, studies[name], tuple(metrics), select, only) for name in names]
+    return [*summaries, *(summarise_loose(results, metrics, select, only) if study is None else ())]
+
+
+def summarise_loose(
+    results: Results,
+    metrics: Sequence[Metric],
+    select: SelectSettings | None = None,
+    only: Collection[str] | None = None,
+) -> list[StudySummary]:
+    """A summary of the runs outside any study; none if there are none."""
+    loose = [run for run in results.runs() if run.study is None and (only is None or run.run_id in only)]
+    if not loose:
+        return []
+    rows = _rows(results, loose, {}, tuple(metrics), select)
+    return [StudySummary(None, None, None, (), tuple(metrics), select, rows, tuple(differing_data(rows)))]
 
 
 def _study(
-    results: Results, study: StudyRow, metrics: tuple[Metric, ...], select: SelectSettings | None
+    results: Results,
+    study: StudyRow,
+    metrics: tuple[Metric, ...],
+    select: SelectSettings | None,
+    only: Collection[str] | None,
 ) -> StudySummary:
     select = select or _declared(study)
     cells = {cell.run_id: cell for cell in results.cells(study.study)}
@@ -120,6 +139,7 @@ def _study(
     notes = []
     if older := len(everything) - len(runs):
         notes.append(f"{older} run{'s' * (older > 1)} of earlier versions of this study not shown")
+    runs = [run for run in runs if only is None or run.run_id in only]
     rows = _rows(results, runs, cells, metrics, select)
     beside = settings_beside(cells, runs, study.axes)
     rows = tuple(replace(row, settings={**beside.get(row.run_id, {}), **row.settings}) for row in rows)

@@ -152,6 +152,15 @@ class Queries:
             found.setdefault((run_id, resolution), []).append((epoch, None if math.isnan(loss) else loss))
         return {key: tuple(losses) for key, losses in found.items()}
 
+    def effort(self, run_ids: Sequence[str]) -> dict[str, tuple[int | None, float | None]]:
+        """(training images of the newest epoch, seconds of training of all epochs) of each run that has trained one."""
+        rows = self._fetch(
+            """SELECT run_id, arg_max(images, epoch), sum(seconds) FROM base.shown_epochs
+            WHERE run_id IN (SELECT unnest(?::VARCHAR[])) GROUP BY run_id""",
+            [list(run_ids)],
+        )
+        return {run_id: (images, seconds) for run_id, images, seconds in rows}
+
     def selected(self, run_ids: Sequence[str]) -> dict[str, int]:
         """The best epoch of each run, as the run itself selected it; runs that have not are left out."""
         rows = self._fetch(

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from ablate.errors import UsageError
 from ablate.report.markdown import escape
+from ablate.report.options import IDENTITY_COLUMNS, short_names
 from ablate.report.render import FORMATS, render
 from ablate.report.summary import RunSummary, Score, StudySummary, best_epoch
-from ablate.report.tables import short_names, show, state, tables
-from ablate.report.tabular import IDENTITY_COLUMNS, safe
+from ablate.report.tables import show, state, tables
+from ablate.report.tabular import safe
 from ablate.results.records import EvaluationRow, State
 from ablate.task import Metric, SelectSettings
 
@@ -238,9 +239,9 @@ def test_json_holds_everything():
 
 
 def test_unknown_format():
-    with pytest.raises(UsageError, match="expected one of md, csv, json"):
+    with pytest.raises(UsageError, match="expected one of md, latex, csv, json"):
         render([], "xls")
-    assert set(FORMATS) == {"md", "csv", "json"}
+    assert set(FORMATS) == {"md", "latex", "csv", "json"}
 
 
 def row(epoch, value, split="val", resolution="reduced", loss=None):

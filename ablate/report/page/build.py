@@ -25,6 +25,7 @@ class Extras:
     charts: Sequence[Chart] = ()
     pictures: Sequence[Picture] = ()
     standings: Sequence[Standing] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def _study(results: Queries, summary: StudySummary, key: str, extras: Extras) ->
             for run in summary.runs
             if is_shown(run)
         ),
-        notes=tuple(map(clean, summary.notes)),
+        notes=tuple(map(clean, (*summary.notes, *extras.notes))),
         runs=run_sheet(summary, keys.__getitem__),
         arms=judged.arm_sheet(said, summary.axes, summary.metrics) if said is not None and said.arms else None,
         findings=judged.findings(said) if said is not None else (),

@@ -10,10 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Mark = Literal["", "best", "second"]
-Panel = Literal["input", "truth", "prediction", "error"]
-PANELS: Mapping[Panel, str] = {
-    "input": "Input", "truth": "Ground truth", "prediction": "Prediction", "error": "Error",
-}  # fmt: skip
 
 
 class Chart(Protocol):
@@ -31,13 +27,18 @@ class Chart(Protocol):
 
 @dataclass(frozen=True)
 class Picture:
-    """One panel of one image as a run saw it; `epoch` is None where it is not known. `png` are the bytes of the file."""
+    """One panel of one image as a run saw it: 'input', 'prediction', …
+
+    `png` and `bar` are the bytes of files: the picture, and what its colours mean, if they mean a number. `epoch` is
+    None where it is not known.
+    """
 
     run_id: str
     image: str
-    panel: Panel
+    panel: str
     png: bytes
     epoch: int | None = None
+    bar: bytes = b""
 
 
 @dataclass(frozen=True)

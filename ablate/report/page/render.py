@@ -20,7 +20,7 @@ import jinja2
 from markupsafe import Markup
 
 from ablate import __version__
-from ablate.report.page.data import PANELS, Cell, Column, Page, Row, RunPage, Standing, StudyPage
+from ablate.report.page.data import Cell, Column, Page, Row, RunPage, Standing, StudyPage
 from ablate.report.page.words import clean, when
 
 _SCRIPTS = ("core.js", "table.js", "charts.js", "pictures.js", "runs.js", "live.js")
@@ -212,20 +212,22 @@ def _run(run: RunPage) -> dict[str, Any]:
 
 
 def _pictures(study: StudyPage) -> dict[str, Any]:
-    """Files once each, by hash; index[image][side][panel] is the hash of a file. A side is a run at an epoch."""
+    """Files once each, by hash; index[image][side][panel] are the hashes of a picture and its bar.
+
+    A side is a run at an epoch.
+    """
     names = {run.run_id: run.name for run in study.pages}
-    images = list(dict.fromkeys(clean(one.image) for one in study.pictures))
-    sides = list(dict.fromkeys((one.run_id, one.epoch) for one in study.pictures))
+    images = {name: place for place, name in enumerate(dict.fromkeys(clean(one.image) for one in study.pictures))}
+    sides = {key: place for place, key in enumerate(dict.fromkeys((one.run_id, one.epoch) for one in study.pictures))}
     files: dict[str, str] = {}
-    index: list[list[dict[str, str]]] = [[{} for _ in sides] for _ in images]
+    index: list[list[dict[str, list[str]]]] = [[{} for _ in sides] for _ in images]
     for one in study.pictures:
-        key = hashlib.sha256(one.png).hexdigest()[:16]
-        files.setdefault(key, base64.b64encode(one.png).decode())
-        index[images.index(clean(one.image))][sides.index((one.run_id, one.epoch))][one.panel] = key
+        hashes = [_stored(files, data) for data in (one.png, one.bar) if data]
+        index[images[clean(one.image)]][sides[one.run_id, one.epoch]][clean(one.panel)] = hashes
     several = len({epoch for _, epoch in sides}) > 1
     return {
-        "images": images,
-        "panels": PANELS,
+        "images": list(images),
+        "panels": list(dict.fromkeys(clean(one.panel) for one in study.pictures)),
         "sides": [
             {"run": run_id, "epoch": epoch, "label": _label(names.get(run_id, run_id), epoch if several else None)}
             for run_id, epoch in sides
@@ -233,6 +235,12 @@ def _pictures(study: StudyPage) -> dict[str, Any]:
         "files": files,
         "index": index,
     }
+
+
+def _stored(files: dict[str, str], data: bytes) -> str:
+    key = hashlib.sha256(data).hexdigest()[:16]
+    files.setdefault(key, base64.b64encode(data).decode())
+    return key
 
 
 def _label(name: str, epoch: int | None) -> str:

@@ -122,7 +122,7 @@ class Made:
         return build(stored, [summary], About(1000.0, extras={self.study: extras}, **about))
 
     def _pictures(self) -> Iterator[Picture]:
-        colours = {"input": (90, 90, 90), "truth": (0, 0, 200), "error": (200, 200, 0)}
+        colours = {"input": (90, 90, 90), "ground truth": (0, 0, 200), "error": (200, 200, 0)}
         for place, mine in ((0, (200, 0, 0)), (1, (0, 200, 0))):
             for panel, colour in {**colours, "prediction": mine}.items():
                 yield Picture(self.id(place), self.image, panel, png(colour))

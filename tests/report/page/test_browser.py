@@ -159,8 +159,8 @@ def test_the_slider_moves_by_touch(look, made):
 
 def test_other_runs_and_panels_can_be_laid_side_by_side(look, made):
     tab = look(made(pictures=True).page()).tab
-    assert tab.locator(".panels figcaption").all_inner_texts() == ["Input", "Ground truth", "Prediction", "Error"] * 2
-    tab.locator("#s0-panel").select_option("truth")
+    assert tab.locator(".panels figcaption").all_inner_texts() == ["input", "ground truth", "error", "prediction"] * 2
+    tab.locator("#s0-panel").select_option("ground truth")
     assert shown_at(tab, 0.25) == shown_at(tab, 0.75) == (0, 0, 200)
     tab.locator("#s0-panel").select_option("prediction")
     tab.locator("#s0-a").select_option("1")

@@ -1,3 +1,12 @@
+const pictureUrl = (all, key) => (key === undefined ? "" : `data:image/png;base64,${all.files[key]}`);
+
+// A panel with what its colours mean below it.
+function figure(all, keys, panel, about) {
+  const [picture, bar] = keys ?? [];
+  const image = picture ? el("img", { src: pictureUrl(all, picture), alt: `${panel}, ${about}` }) : el("div", { class: "missing" }, "not recorded");
+  return el("figure", {}, el("figcaption", {}, panel), image, bar ? el("img", { class: "bar", src: pictureUrl(all, bar), alt: `The scale of the colours of ${panel}` }) : null);
+}
+
 // Two runs on the same image: one laid over the other under a slider, and all panels of both below.
 function pictures(section) {
   const all = data().pictures[section.dataset.study];
@@ -5,13 +14,15 @@ function pictures(section) {
   const control = Object.fromEntries($$("select", section).map((select) => [select.name, select]));
   const slider = $("input[type=range]", section);
   const stage = $(".stage", section);
-  const url = (file) => (file === undefined ? "" : `data:image/png;base64,${all.files[file]}`);
-  const now = { image: 0, panel: "prediction", a: 0, b: Math.min(1, all.sides.length - 1), share: 50, ...memory.get(name) };
+  const preferred = all.panels.includes("prediction") ? "prediction" : all.panels.at(-1);
+  const now = { image: 0, panel: preferred, a: 0, b: Math.min(1, all.sides.length - 1), share: 50, ...memory.get(name) };
   if (now.image >= all.images.length) now.image = 0;
   if (now.a >= all.sides.length) now.a = 0;
   if (now.b >= all.sides.length) now.b = 0;
 
-  const file = (side, panel) => all.index[now.image]?.[side]?.[panel];
+  if (!all.panels.includes(now.panel)) now.panel = preferred;
+
+  const file = (side, panel) => all.index[now.image]?.[side]?.[panel]?.[0];
 
   function slide() {
     stage.style.setProperty("--share", `${now.share}%`);
@@ -20,10 +31,10 @@ function pictures(section) {
   }
 
   function put(image, side, panel) {
-    const source = url(file(side, panel));
+    const source = pictureUrl(all, file(side, panel));
     image.hidden = !source;
     if (source) image.src = source;
-    image.alt = source ? `${all.panels[panel]} of ${all.sides[side].label} on ${all.images[now.image]}` : "";
+    image.alt = source ? `${panel} of ${all.sides[side].label} on ${all.images[now.image]}` : "";
   }
 
   function fill() {
@@ -43,11 +54,7 @@ function pictures(section) {
   }
 
   function column(side, letter) {
-    const figures = Object.keys(all.panels).map((panel) => {
-      const source = url(file(side, panel));
-      const image = source ? el("img", { src: source, alt: `${all.panels[panel]}, ${all.sides[side].label}` }) : el("div", { class: "missing" }, "not recorded");
-      return el("figure", {}, image, el("figcaption", {}, all.panels[panel]));
-    });
+    const figures = all.panels.map((panel) => figure(all, all.index[now.image]?.[side]?.[panel], panel, all.sides[side].label));
     return el("div", { class: "side" }, el("h4", {}, el("span", { class: "letter" }, letter), el("bdi", {}, all.sides[side].label)), ...figures);
   }
 
@@ -55,7 +62,7 @@ function pictures(section) {
   options(control.image, all.images);
   options(control.a, all.sides.map((side) => side.label));
   options(control.b, all.sides.map((side) => side.label));
-  control.panel.replaceChildren(...Object.entries(all.panels).map(([key, text]) => el("option", { value: key }, text)));
+  control.panel.replaceChildren(...all.panels.map((panel) => el("option", { value: panel }, panel)));
   for (const [key, select] of Object.entries(control)) {
     select.addEventListener("change", () => {
       now[key] = key === "panel" ? select.value : Number(select.value);
@@ -73,8 +80,7 @@ function panelsOf(study, runId) {
   const rows = places.flatMap((side) => all.images.map((image, place) => {
     const files = all.index[place]?.[side.place];
     if (!files) return null;
-    const figures = Object.entries(all.panels).filter(([panel]) => files[panel] !== undefined).map(([panel, text]) =>
-      el("figure", {}, el("img", { src: `data:image/png;base64,${all.files[files[panel]]}`, alt: `${text} on ${image}` }), el("figcaption", {}, text)));
+    const figures = all.panels.filter((panel) => files[panel] !== undefined).map((panel) => figure(all, files[panel], panel, image));
     return el("div", { class: "strip" }, el("p", { class: "soft" }, el("bdi", {}, image), side.epoch === null ? "" : `, epoch ${side.epoch}`), el("div", { class: "row" }, ...figures));
   })).filter(Boolean);
   return rows.length ? [el("h2", {}, "Pictures"), ...rows] : [];
