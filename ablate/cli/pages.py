@@ -66,7 +66,7 @@ def _standings(rows: Iterable[RunRow]) -> Iterable[Standing]:
 
 
 def print_page(
-    study: str | None, form: str, output: Path | None, every: float | None, db: Path, runs_dir: Path
+    selectors: Sequence[str], form: str, output: Path | None, every: float | None, db: Path, runs_dir: Path
 ) -> None:
     """What `ablate report --format html` does; `every` is None without `--watch`. Raises UsageError."""
     if every is not None and (form != "html" or output is None or str(output) == "-"):

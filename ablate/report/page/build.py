@@ -54,7 +54,7 @@ def build(results: Queries, summaries: Sequence[StudySummary], about: About) -> 
 def _study(results: Queries, summary: StudySummary, key: str, extras: Extras) -> StudyPage:
     ids = [run.run_id for run in summary.runs]
     keys = {run_id: f"run-{key}-{re.sub(r'[^0-9A-Za-z_-]', '_', run_id)}" for run_id in ids}
-    rows = {row.run_id: row for row in results.runs(summary.study) if row.run_id in keys}
+    rows = {row.run_id: row for row in results.runs(summary.study)}
     settings = settings_of(list(rows.values()), {run.run_id: run.unknown for run in summary.runs})
     maker = Maker(summary, rows, recorded(results, ids, leaving_out=QUIET), settings, keys)
     said = summary.judgement

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ablate.report.judgement import Arm, Judgement
+from ablate.report.options import short_names
 from ablate.report.page.data import Cell, Column, Finding, Grid, Row, Sheet, View
 from ablate.report.page.sheets import ARROWS
 from ablate.report.page.words import MISSING, brief_number, clean, number, shown
 from ablate.report.stats.seeds import SeedSummary
 from ablate.report.summary import StudySummary
-from ablate.report.tables import short_names
 from ablate.results.records import State
 from ablate.task import Metric
 

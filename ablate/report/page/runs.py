@@ -88,7 +88,7 @@ class Maker:
             notes=_notes(run),
             remarks=tuple((f"note {one.number}, {when(one.time)}", clean(one.text)) for one in run.remarks),
             tags=tuple(map(clean, run.tags)),
-            command=clean(row.command or ""),
+            command=_command(run, row),
             attempts=_attempts(found.attempts),
             events=_events(found.events),
         )
@@ -180,6 +180,12 @@ def _facts(run: RunSummary, row: RunRow, found: Recorded) -> tuple[tuple[str, st
         facts.append(("Source", run.external.label))
     empty = {"", MISSING} | ({"0 s"} if not seconds else set())
     return tuple((name, clean(text)) for name, text in facts if text not in empty)
+
+
+def _command(run: RunSummary, row: RunRow) -> str:
+    """What reproduces the run, a command a line; else what made it."""
+    commands = run.details.commands if run.details is not None else ()
+    return clean("\n".join(commands) or row.command or "")
 
 
 def _notes(run: RunSummary) -> tuple[str, ...]:

@@ -9,10 +9,11 @@ from typing import Any
 
 from ablate.report.data_notes import NOT_RECORDED, differing_data
 from ablate.report.externals import MARK
+from ablate.report.options import short_names
 from ablate.report.page.data import Cell, Column, Filter, Mark, Row, Sheet, View
 from ablate.report.page.words import MISSING, clean, number, shown
 from ablate.report.summary import Checkpoint, RunSummary, Score, StudySummary
-from ablate.report.tables import Line, Table, last_is_selected, short_names, state, tables
+from ablate.report.tables import Line, Table, last_is_selected, state, tables
 from ablate.results.records import State
 from ablate.study.remarks import UNKNOWN
 from ablate.task import Metric
