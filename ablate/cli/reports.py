@@ -11,31 +11,41 @@ import typer
 from ablate.cli import options
 from ablate.cli.options import DEFAULT_DB, DEFAULT_RUNS
 
+Selectors = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SELECTOR]...",
+        help="Studies (name or file), runs (start of id or name), axis=value, status=…, tag=…; all if none.",
+        show_default=False,
+    ),
+]
+Format = Annotated[str, typer.Option("--format", metavar="md|latex|csv|json|html", help="What to print.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", help="Write to this file; `-` is stdout as it is.", show_default=False),
+]
+Lang = Annotated[str, typer.Option("--lang", metavar="en|es", help="The language of headings and names.")]
+Style = Annotated[
+    str | None,
+    typer.Option(
+        "--style",
+        metavar="progress|table",
+        help="`progress`: a section per run below the tables; default, but on a terminal `table`.",
+        show_default=False,
+    ),
+]
+Watch = Annotated[
+    bool, typer.Option("--watch", help="Write the page again and again while runs train; with --format html and -o.")
+]
+Every = Annotated[float, typer.Option("--every", help="Seconds between two versions of a watched page.")]
+
 
 def report(
-    selectors: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[SELECTOR]...",
-            help="Studies (name or file), runs (start of id or name), axis=value, status=…, tag=…; all if none.",
-            show_default=False,
-        ),
-    ] = None,
-    form: Annotated[str, typer.Option("--format", metavar="md|latex|csv|json|html", help="What to print.")] = "md",
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Write to this file; `-` is stdout as it is.", show_default=False),
-    ] = None,
-    lang: Annotated[str, typer.Option("--lang", metavar="en|es", help="The language of headings and names.")] = "en",
-    style: Annotated[
-        str | None,
-        typer.Option(
-            "--style",
-            metavar="progress|table",
-            help="`progress`: a section per run below the tables; default, but on a terminal `table`.",
-            show_default=False,
-        ),
-    ] = None,
+    selectors: Selectors = None,
+    form: Format = "md",
+    output: Output = None,
+    lang: Lang = "en",
+    style: Style = None,
     metric: Annotated[
         list[str] | None, typer.Option("--metric", metavar="NAME", help="Only these metrics; may be repeated.")
     ] = None,
@@ -50,11 +60,8 @@ def report(
         str | None, typer.Option("--group-by", metavar="AXIS", help="A table for each value of an axis.")
     ] = None,
     only: options.Only = None,
-    watch: Annotated[
-        bool,
-        typer.Option("--watch", help="Write the page again and again while runs train; with --format html and -o."),
-    ] = False,
-    every: Annotated[float, typer.Option("--every", help="Seconds between two versions of a watched page.")] = 5.0,
+    watch: Watch = False,
+    every: Every = 5.0,
     db: options.Db = DEFAULT_DB,
     runs_dir: options.Runs = DEFAULT_RUNS,
 ) -> None:

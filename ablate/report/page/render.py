@@ -20,7 +20,7 @@ import jinja2
 from markupsafe import Markup
 
 from ablate import __version__
-from ablate.report.page.data import Cell, Column, Page, Row, RunPage, Standing, StudyPage
+from ablate.report.page.data import Cell, Chart, Column, Page, Row, RunPage, Standing, StudyPage
 from ablate.report.page.words import clean, when
 
 _SCRIPTS = ("core.js", "table.js", "charts.js", "pictures.js", "runs.js", "live.js")
@@ -124,7 +124,13 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(
-        choices=_choices, pairs=_pairs, by_id=_by_id, fraction=_fraction, standing=_standing, when=when
+        choices=_choices,
+        pairs=_pairs,
+        by_id=_by_id,
+        is_wide=_is_wide,
+        fraction=_fraction,
+        standing=_standing,
+        when=when,
     )
     return environment
 
@@ -149,6 +155,11 @@ def _views(page: Page) -> str:
 
 def _has_charts(page: Page) -> bool:
     return any(study.charts or any(run.curve for run in study.pages) for study in page.studies)
+
+
+def _is_wide(chart: Chart) -> bool:
+    """Whether it is of several plots, which get the whole width of the page."""
+    return any(key in chart.spec for key in ("concat", "hconcat", "facet", "repeat"))
 
 
 def _choices(row: Row) -> str:

@@ -32,12 +32,20 @@ function themed(spec) {
 const isSingle = (spec) => !["facet", "concat", "hconcat", "vconcat", "repeat"].some((key) => key in spec)
   && !["row", "column", "facet"].some((key) => key in (spec.encoding ?? {}));
 
+// The heading of the figure has the title already; several plots stand beside each other only where there is room.
+function fitted(place, { title, ...spec }) {
+  const said = [title?.subtitle ?? []].flat().filter(Boolean);
+  const about = said.length ? { title: { text: said, fontSize: 11, fontWeight: "normal", anchor: "start" } } : {};
+  if (isSingle(spec)) return { ...spec, ...about, width: "container", autosize: { type: "fit-x", contains: "padding" } };
+  const columns = Math.max(1, Math.min(spec.columns ?? Infinity, Math.floor(place.clientWidth / 430)));
+  return "concat" in spec ? { ...spec, ...about, columns } : { ...spec, ...about };
+}
+
 async function draw(place, spec) {
-  const fitted = isSingle(spec) ? { ...spec, width: "container", autosize: { type: "fit-x", contains: "padding" } } : spec;
   const many = JSON.stringify(spec.data ?? spec.datasets ?? "").length > 400_000;
   place.vega?.finalize();
-  place.vega = await vegaEmbed(place, themed(fitted), {
-    ast: true, actions: false, defaultStyle: false, renderer: many ? "canvas" : "svg",
+  place.vega = await vegaEmbed(place, themed(fitted(place, spec)), {
+    ast: true, actions: false, logLevel: 1, // errors only defaultStyle: false, renderer: many ? "canvas" : "svg",
     tooltip: { disableDefaultStyle: true, theme: "custom" },
   });
   place.dataset.drawn = "";
