@@ -19,7 +19,7 @@ Selectors = Annotated[
         show_default=False,
     ),
 ]
-Format = Annotated[str, typer.Option("--format", metavar="md|latex|csv|json", help="What to print.")]
+Format = Annotated[str, typer.Option("--format", metavar="md|latex|csv|json|html", help="What to print.")]
 Output = Annotated[
     Path | None,
     typer.Option("-o", "--output", help="Write to this file; `-` is stdout as it is.", show_default=False),
@@ -49,6 +49,10 @@ Only = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="AXIS=VALUE", help="Only the runs with this setting; may be repeated."),
 ]
+Watch = Annotated[
+    bool, typer.Option("--watch", help="Write the page again and again while runs train; with --format html and -o.")
+]
+Every = Annotated[float, typer.Option("--every", help="Seconds between two versions of a watched page.")]
 
 
 def report(
@@ -62,10 +66,15 @@ def report(
     sort: Sort = None,
     group_by: GroupBy = None,
     only: Only = None,
+    watch: Watch = False,
+    every: Every = 5.0,
     db: options.Db = DEFAULT_DB,
     runs_dir: options.Runs = DEFAULT_RUNS,
 ) -> None:
     """Print the results: one row per run, all numbers of a row from one checkpoint.
+
+    `--format html` makes one page with charts, pictures and a page for each run, which sorts and filters by itself;
+    `--watch` writes it again while runs train.
 
     Example: ablate report quickstart --sort abs_rel --only model.attention=standard,performer
     """
@@ -74,6 +83,12 @@ def report(
     from ablate.cli.terminal import show_markdown
     from ablate.report.options import Options, split_names
 
+    if form == "html" or watch:
+        from ablate.cli.pages import print_page
+
+        words = [*(selectors or ()), *filters(only)]
+        print_page(words, form, output, every if watch else None, db, runs_dir)
+        return
     drawn = form == "md" and output is None and sys.stdout.isatty()
     style = style or ("table" if drawn else "progress")
     wanted = Options(lang, style, split_names(columns), split_names(metric), sort or None, group_by or None)

@@ -36,20 +36,25 @@ def gather(selectors: Sequence[str], db: Path, runs_dir: Path) -> tuple[list[Stu
 
     Raises UsageError for a selector that names nothing.
     """
-    tasks = Tasks()
     with open_results(db, runs_dir) as results:
-        chosen = select(results, selectors, current=True)
-        summaries: list[StudySummary] = []
-        for study in dict.fromkeys(row.study for row in chosen if row.study is not None):
-            ids = {row.run_id for row in chosen if row.study == study}
-            summaries += summarise(results, study, _metrics(tasks, results, study), only=ids if selectors else None)
-        loose = [row for row in chosen if row.study is None]
-        if loose:
-            metrics = tasks[_task(tasks, loose)].metrics
-            summaries += summarise_loose(results, metrics, only={row.run_id for row in loose})
-        summaries = describe(results, summaries, _Titles(tasks))
+        summaries = summaries_of(results, selectors)
         freshness = "; ".join([results.freshness, *(f"not readable: {problem}" for problem in results.unreadable)])
     return summaries, freshness
+
+
+def summaries_of(results: Results, selectors: Sequence[str]) -> list[StudySummary]:
+    """As `gather`, from results that are open."""
+    tasks = Tasks()
+    chosen = select(results, selectors, current=True)
+    summaries: list[StudySummary] = []
+    for study in dict.fromkeys(row.study for row in chosen if row.study is not None):
+        ids = {row.run_id for row in chosen if row.study == study}
+        summaries += summarise(results, study, _metrics(tasks, results, study), only=ids if selectors else None)
+    loose = [row for row in chosen if row.study is None]
+    if loose:
+        metrics = tasks[_task(tasks, loose)].metrics
+        summaries += summarise_loose(results, metrics, only={row.run_id for row in loose})
+    return list(describe(results, summaries, _Titles(tasks)))
 
 
 def filters(only: Sequence[str] | None) -> list[str]:

@@ -12,9 +12,10 @@ from ablate.report.charts.chart import clean, labels
 from ablate.report.charts.gather import Series
 from ablate.report.charts.theme import MOST
 from ablate.report.judgement import Judgement
+from ablate.report.options import short_names
 from ablate.report.stats.factors import Factor, Value
 from ablate.report.summary import StudySummary
-from ablate.report.tables import short_names, show
+from ablate.report.tables import show
 from ablate.task import Direction, Metric
 
 MOST_ARMS = 16
