@@ -45,6 +45,7 @@ class Session:
     def __init__(self, run: Any, paths: RunPaths) -> None:
         self._run, self._paths = run, paths
         self._known: dict[str, Any] = {}
+        self._shown: set[tuple[int, str]] = set()
         self.sent = 0
         self._noted = _note_text(paths)
 
@@ -128,6 +129,8 @@ class Session:
         import wandb
 
         found = pictures(self._paths, row.split, row.epoch)
+        found = {name: path for name, path in found.items() if (row.epoch, name) not in self._shown}
+        self._shown |= {(row.epoch, name) for name in found}
         return {f"panels/{name}": wandb.Image(str(path), caption=name) for name, path in found.items()}
 
     def _summarise(self, values: Mapping[str, Any]) -> None:

@@ -144,9 +144,13 @@ def lacking(paths: RunPaths) -> str | None:
 
     A look at files' sizes, cheap enough for thousands of runs.
     """
-    if not paths.mirror_log.exists() or lease.is_held(paths.mirror_lock) or lease.is_held(paths.lease):
+    if not (paths.mirror_log.exists() or paths.mirror.exists()):
+        return None
+    if lease.is_held(paths.mirror_lock) or lease.is_held(paths.lease):
         return None
     found = read_mirrored(paths)
+    if not paths.mirror_log.exists() and not found.error:  # trained without a mirror, and sent by hand
+        return None
     sent = max((arrived.bytes for arrived in found.places.values()), default=0)
     if sent >= journal_size(paths) and not found.error:
         return None
