@@ -13,12 +13,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Literal, Protocol
+from typing import Annotated, Any, BinaryIO, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-Json = Any
-"""What `json.dumps(…, allow_nan=False)` takes."""
+from ablate.evaluated import Evaluation as Evaluation
+from ablate.evaluated import ImageScore as ImageScore
+from ablate.evaluated import Json as Json
 
 NOT_IDENTITY: dict[str, Any] = {"identity": False}
 """`Field(json_schema_extra=NOT_IDENTITY)`: a setting that cannot change a result (a path, a cadence, a
@@ -133,6 +134,23 @@ class SelectSettings(Settings):
     resolution: str
 
 
+class PanelSettings(Settings):
+    """Which images of an evaluated split are kept as panels, and of which epochs."""
+
+    images: int = Field(
+        default=4,
+        ge=0,
+        le=64,
+        description="So many images of each evaluated split are kept as pictures, always the same ones; 0 for none.",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    epochs: Literal["selected", "every"] | tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default="selected",
+        description="Of the selected and the last epoch; with `every` of all, with a list of these as well.",
+        json_schema_extra=NOT_IDENTITY,
+    )
+
+
 class RunSettings(Settings):
     """What the engine reads of a run's configuration; a task's `Config` extends it.
 
@@ -149,6 +167,11 @@ class RunSettings(Settings):
     @property
     def select(self) -> SelectSettings:
         raise NotImplementedError
+
+    @property
+    def shown(self) -> PanelSettings:
+        """What is kept of the panels that evaluations give."""
+        return PanelSettings(images=0)
 
     def own_value(self, key: str) -> Json:
         """What a setting that is null, or was made null because it says nothing new, stands for; None for nothing.
@@ -200,31 +223,6 @@ class StepReport:
     images: int
     lr: float
     samples: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ImageScore:
-    """The metrics of one image; None where the image has no valid pixel."""
-
-    image: str
-    metrics: Mapping[str, float | None]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One split at one resolution. `metrics` are means over the images that have one; None if none has.
-
-    `protocol` is everything that makes two such numbers comparable (crop, mask, cap, network input HxW …).
-    """
-
-    split: str
-    resolution: str
-    metrics: Mapping[str, float | None]
-    loss: float | None
-    images: int
-    skipped: int = 0
-    protocol: Mapping[str, Json] = field(default_factory=dict)
-    scores: tuple[ImageScore, ...] = ()
 
 
 @dataclass(frozen=True)

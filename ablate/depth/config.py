@@ -18,7 +18,7 @@ from ablate.depth.data import datasets
 from ablate.depth.model import fit, specs
 from ablate.depth.protocol import protocol_of
 from ablate.depth.train_settings import TrainSettings
-from ablate.task import NOT_IDENTITY, Json, RunSettings, SelectSettings, Settings
+from ablate.task import NOT_IDENTITY, Json, PanelSettings, RunSettings, SelectSettings, Settings
 
 Size = tuple[int, int]
 """(height, width) in pixels; multiples of the network's stride."""
@@ -219,6 +219,7 @@ class EvalSettings(Settings):
         default=DepthSelect(),
         description="Which epoch is reported, kept and tested.",
     )
+    panels: PanelSettings = PanelSettings()
 
     @model_validator(mode="after")
     def _selects_what_is_evaluated(self) -> EvalSettings:
@@ -298,6 +299,10 @@ class DepthConfig(RunSettings):
     @property
     def select(self) -> SelectSettings:
         return self.eval.select
+
+    @property
+    def shown(self) -> PanelSettings:
+        return self.eval.panels
 
     @model_validator(mode="after")
     def _suits_the_network(self) -> DepthConfig:

@@ -18,9 +18,13 @@ from ablate.depth.config import EvalSettings
 from ablate.depth.data.base import Frame, Reader
 from ablate.depth.data.kitti import KITTI as KITTI_READER
 from ablate.depth.losses import silog, trainable
+from ablate.depth.metrics import all_metrics
 from ablate.depth.metrics import names as metric_names
-from ablate.depth.protocol import KITTI, Box, DepthProtocol, crop_box, network_size, score_crop, valid_mask
+from ablate.depth.panels import panel
+from ablate.depth.protocol import KITTI, Box, DepthProtocol, crop_box, network_size, scored_pixels, valid_mask
+from ablate.depth.ranges import Ranges
 from ablate.errors import DataError, DivergedError
+from ablate.evaluated import Panel, chosen
 from ablate.task import Evaluation, ImageScore, Json, Tick
 
 Predict = Callable[[Tensor], Tensor]
@@ -50,7 +54,7 @@ def evaluate(
     tick: Tick,
     conditions: Conditions | None = None,
 ) -> Iterator[Evaluation]:
-    """One evaluation per resolution of `settings`; every image is decoded once.
+    """One evaluation per resolution of `settings`; every image is decoded once. Panels are of `select`'s resolution.
 
     target: what `reduced` resizes towards (height, width). conditions: KITTI's if not given. Raises DataError for a
     file that cannot be used and DivergedError if a prediction is not finite.
@@ -58,7 +62,8 @@ def evaluate(
     conditions = conditions or Conditions()
     targets = {name: target if name == "reduced" else None for name in settings.resolutions}
     tallies = {name: _Tally(name, settings, conditions) for name in settings.resolutions}
-    for frame in frames:
+    shown = set(chosen(len(frames), settings.panels.images))
+    for place, frame in enumerate(frames):
         tick()
         picture = _load(frame, settings, conditions)
         for name, towards in targets.items():
@@ -66,16 +71,20 @@ def evaluate(
             prediction = predict_crop(predict, picture.crop, size, flip=settings.flip)
             if not torch.isfinite(prediction).all():
                 raise DivergedError(f"the prediction for {frame.name} is not finite at {name} resolution")
-            tallies[name].add(frame.name, size, picture, prediction[0, 0].numpy())
+            depth_HW = tallies[name].add(frame.name, size, picture, prediction[0, 0].numpy())
+            if place in shown and name == settings.select.resolution:
+                image_HW3 = picture.image
+                tallies[name].panels.append(panel(frame.name, image_HW3, picture.truth, depth_HW, conditions.protocol))
     for name in settings.resolutions:
         yield tallies[name].evaluation(split)
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """One frame's crop: what the network sees (13HW), the ground truth (HW metres, 0 = none), where it is scored."""
+    """One frame's crop: as it was read, as the network sees it (13HW), the ground truth (HW metres, 0 = none), where it is scored."""
 
     box: Box
+    image: NDArray[np.uint8]
     crop: Tensor
     truth: NDArray[np.float32]
     scored: NDArray[np.bool_]
@@ -92,7 +101,7 @@ def _load(frame: Frame, settings: EvalSettings, conditions: Conditions) -> _Pict
     crop_HW3 = np.array(image_HW3[box.rows, box.columns])  # a copy: torch refuses what a decoder made read-only
     crop = torch.from_numpy(crop_HW3).permute(2, 0, 1)[None].float().div_(127.5).sub_(1)
     truth = np.array(truth_HW[box.rows, box.columns])
-    return _Picture(box, crop.contiguous(), truth, scored_HW[box.rows, box.columns])
+    return _Picture(box, crop_HW3, crop.contiguous(), truth, scored_HW[box.rows, box.columns])
 
 
 def predict_crop(predict: Predict, crop_13HW: Tensor, size: tuple[int, int], *, flip: bool = False) -> Tensor:
@@ -121,18 +130,31 @@ class _Tally:
     scores: list[ImageScore] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     inputs: dict[str, int] = field(default_factory=dict)
+    panels: list[Panel] = field(default_factory=list)
 
-    def add(self, image: str, size: tuple[int, int], picture: _Picture, prediction: NDArray[np.float32]) -> None:
-        """prediction: HW of the crop. An image that has no pixel to be aligned at has no loss either."""
+    def __post_init__(self) -> None:
+        self.ranges = Ranges(self.conditions.protocol)
+
+    def add(
+        self, image: str, size: tuple[int, int], picture: _Picture, prediction: NDArray[np.float32]
+    ) -> NDArray[np.floating] | None:
+        """prediction: HW of the crop. Returns the depth that was scored, in metres.
+
+        An image that has no pixel to be aligned at has no depth, and no loss either.
+        """
         key = f"{size[0]}x{size[1]}"
         self.inputs[key] = self.inputs.get(key, 0) + 1
         how, protocol = self.settings.align, self.conditions.protocol
-        metrics = None
+        metrics, depth = None, None
         if how == "none" or picture.scored.any():
             depth = align(prediction, picture.truth, picture.scored, how, protocol, inverse=self.conditions.relative)
-            metrics = score_crop(depth, picture.truth, picture.scored, protocol)
+            if picture.scored.any():
+                pixels = scored_pixels(depth, picture.truth, picture.scored, protocol)
+                metrics = all_metrics(*pixels)
+                self.ranges.add(*pixels)
             self._add_loss(depth.astype(np.float32, copy=False), picture.truth)
         self.scores.append(ImageScore(image, metrics if metrics is not None else dict.fromkeys(metric_names())))
+        return depth
 
     def _add_loss(self, depth: NDArray[np.float32], truth: NDArray[np.float32]) -> None:
         truth_11HW, depth_11HW = torch.from_numpy(truth)[None, None], torch.from_numpy(depth)[None, None]
@@ -154,6 +176,8 @@ class _Tally:
             skipped=len(self.scores) - len(scored),
             protocol=self._protocol(),
             scores=tuple(self.scores),
+            breakdown=self.ranges.breakdown(),
+            panels=tuple(self.panels),
         )
 
     def _protocol(self) -> dict[str, Json]:

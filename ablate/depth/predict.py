@@ -23,6 +23,7 @@ from ablate.depth.data import datasets
 from ablate.depth.data.images import load_image
 from ablate.depth.fair import known_relative
 from ablate.depth.model import source, specs
+from ablate.depth.panels import shades_of
 from ablate.depth.protocol import DepthProtocol, kb_crop, network_size, protocol_of
 from ablate.errors import DataError, OutOfMemoryError, UsageError
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ablate.depth.model.dpt import DPT
-    from ablate.depth.picture import Scale
+    from ablate.picture import Scale
 
 Format = Literal["png16", "npy", "color"]
 FORMATS: tuple[Format, ...] = ("png16", "npy", "color")
@@ -272,7 +273,7 @@ def encode(prediction: Prediction, form: Format, protocol: DepthProtocol) -> byt
         np.save(file, prediction.values)
         return file.getvalue()
     if form == "color":
-        from ablate.depth.picture import draw
+        from ablate.picture import draw
 
         return _png(draw(prediction.values, _scale(prediction, protocol)))
     if prediction.relative:
@@ -291,10 +292,11 @@ def _png(image: Image) -> bytes:
 
 def _scale(prediction: Prediction, protocol: DepthProtocol) -> Scale:
     """Metres: one scale for all pictures under a protocol, so that a colour means one depth. Relative depth has no scale but the picture's own."""
-    from ablate.depth.picture import Scale
+    from ablate.picture import Scale
 
     if not prediction.relative:
-        return Scale(protocol.max_depth / 40, protocol.max_depth, "depth in metres, log scale")
+        shades = shades_of(protocol)
+        return Scale(shades.low, shades.high, "depth in metres, log scale")
     low, high = (float(value) for value in np.percentile(prediction.values, (2, 98)))
     high = high if high > low else low + 1.0
     return Scale(low, high, "relative inverse depth, no unit: light is near", unit="", logarithmic=False, near="high")

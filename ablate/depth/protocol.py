@@ -224,10 +224,19 @@ def score_crop(
     """As `score`, of what lies in the crop; valid: where to score it. All three of one shape."""
     if not valid.any():
         return None
+    return all_metrics(*scored_pixels(prediction, gt, valid, protocol))
+
+
+def scored_pixels(
+    prediction: NDArray[np.floating],
+    gt: NDArray[np.floating],
+    valid: NDArray[np.bool_],
+    protocol: DepthProtocol,
+) -> tuple[NDArray[np.floating], NDArray[np.float64]]:
+    """What of a crop is scored, as lists: ground truth, and the prediction clamped to the cap (NaN is its minimum)."""
     low, high = protocol.min_depth, protocol.max_depth
     predicted = prediction[valid].astype(np.float64)
-    predicted = np.clip(np.where(np.isnan(predicted), low, predicted), low, high)
-    return all_metrics(gt[valid], predicted)
+    return gt[valid], np.clip(np.where(np.isnan(predicted), low, predicted), low, high)
 
 
 def _to_multiple(side: float, multiple: int) -> int:

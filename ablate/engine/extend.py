@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from ablate.engine import plan as planning
+from ablate.engine.shown import BREAKDOWN
 from ablate.engine.tasks import find_task
 from ablate.errors import UsageError
-from ablate.runs import directory, disk, external, files, journal, states
+from ablate.runs import directory, disk, external, files, journal, panels, states
 from ablate.runs.checkpoint import WEIGHTS, Checkpoints, Manifest
 from ablate.runs.directory import RunIdentity
 from ablate.runs.journal import Journal, Record
@@ -89,6 +90,7 @@ def _take_over(source: RunPaths, target: RunPaths, manifest: Manifest) -> None:
                 written.append("event", record.epoch, record.step, said, durable=False)
         written.sync()
         last = written.seq
+    panels.take_over(source.panels, target.panels, lambda one: one.split != "test")
     files.make_folder(target.checkpoints)
     for one in (*_kept(source, manifest), replace(manifest, seq=last)):  # the newest last: it says that all is there
         for stored in one.stored():
@@ -113,10 +115,17 @@ def _without_the_end(source: RunPaths, manifest: Manifest) -> list[Record]:
         if record.type == "attempt":
             if not found:
                 found.append(record)
-        elif record.type == "evaluation" and record.body["split"] == "test":
+        elif _of_the_end(record, record.epoch == last != best):
             continue
         elif record.type == "evaluation" and record.epoch == last != best:
             found.append(replace(record, body={**record.body, "scores": []}))
         elif record.body.get("name") != "completed":
             found.append(record)
     return found
+
+
+def _of_the_end(record: Record, only_last: bool) -> bool:
+    """Whether it is of the test split, or a breakdown of an epoch that is kept for being the last."""
+    is_breakdown = record.body.get("name") == BREAKDOWN
+    tested = (record.type == "evaluation" or is_breakdown) and record.body["split"] == "test"
+    return tested or (is_breakdown and only_last)

@@ -15,11 +15,12 @@ from typing import Any
 
 from ablate.engine import divergence
 from ablate.engine.progress import Progress, ProgressFile
+from ablate.engine.shown import Panels, breakdowns, record_of
 from ablate.engine.stop import StopFlag, Stopped
 from ablate.errors import DivergedError
 from ablate.runs.checkpoint import WEIGHTS, Checkpoints, Manifest
 from ablate.runs.journal import Journal
-from ablate.task import Evaluation, Metric, Position, RunSettings, SelectSettings, Session, StepReport
+from ablate.task import Evaluation, Metric, PanelSettings, Position, RunSettings, SelectSettings, Session, StepReport
 
 _SCALARS_EVERY = 5.0
 """Seconds between two records of step losses; these may lag and are not fsynced."""
@@ -103,6 +104,7 @@ class Loop:
     say: Callable[[str], None]
     earlier: Mapping[tuple[Any, ...], Mapping[str, Any]] = field(default_factory=dict)
     """What earlier attempts wrote, by `record_key`, to notice an epoch that comes out different."""
+    panels: Panels = field(default_factory=lambda: Panels(None, PanelSettings()))
 
     def __post_init__(self) -> None:
         self.position = Position(0, 1 if self.config.train.all_epochs() else 0, 0)
@@ -158,8 +160,10 @@ class Loop:
         self._record_evaluations(evaluations, self.position.epoch, keep_scores=improved or last)
         if improved:
             self._record_best(value)
+        self.panels.keep(evaluations, self.position.epoch, selected=improved or last)
         self._next_epoch()
         self.save(improved=improved)
+        self.panels.tidy(self.position.epoch - 1, self.state.best_epoch, ended=last)
         self.stop.check()
 
     def _next_epoch(self) -> None:
@@ -297,8 +301,10 @@ class Loop:
             self._compare("epoch", epoch, body)
 
     def _record_evaluations(self, evaluations: Sequence[Evaluation], epoch: int, *, keep_scores: bool) -> None:
+        for body in breakdowns(evaluations) if keep_scores else ():
+            self.journal.append("event", epoch, self.position.step, body, durable=False)
         for number, evaluation in enumerate(evaluations, start=1):
-            body = asdict(evaluation)
+            body = record_of(evaluation)
             if not keep_scores:
                 body["scores"] = []
             self.journal.append("evaluation", epoch, self.position.step, body, durable=number == len(evaluations))
@@ -330,12 +336,18 @@ class Loop:
     def _finish(self) -> None:
         """Scores the test split with the last weights and with the best ones."""
         last, best = self.position.epoch - 1, self.state.best_epoch
-        self._record_evaluations(self._evaluate("test", last), last, keep_scores=True)
+        self._test(last)
         if self.manifest is not None and best is not None and best != last and "test" in self.session.splits:
             self.checkpoints.load_best(self.manifest, self.session.components[WEIGHTS])
-            self._record_evaluations(self._evaluate("test", best), best, keep_scores=True)
+            self._test(best)
+        self.panels.tidy(last, best, ended=True)
         body = {"name": "completed", "best_epoch": best, "last_epoch": last}
         self.journal.append("event", last, self.position.step, body)
+
+    def _test(self, epoch: int) -> None:
+        evaluations = self._evaluate("test", epoch)
+        self._record_evaluations(evaluations, epoch, keep_scores=True)
+        self.panels.keep(evaluations, epoch, selected=True)
 
     def _record_scalars(self) -> None:
         if self._scalars:

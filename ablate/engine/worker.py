@@ -21,6 +21,7 @@ from ablate.engine.environment import environment
 from ablate.engine.loop import Loop
 from ablate.engine.progress import ProgressFile
 from ablate.engine.rescue import Rescuer
+from ablate.engine.shown import Panels
 from ablate.engine.stop import StopFlag, Stopped, end_with_parent
 from ablate.engine.tasks import find_task
 from ablate.errors import AblateError, DataError, DivergedError, HeldError, OutOfMemoryError
@@ -151,7 +152,7 @@ class Attempt:
                 self._event(journal, manifest, event)
                 say(f"warning: {event['text']}")
             placement = Placement(self.assignment.device, threads, self.assignment.cache_dir)
-            progress = ProgressFile(self.paths.progress)
+            progress, panels = ProgressFile(self.paths.progress), Panels(self.paths.panels, config.shown)
 
             def open_session() -> Session:
                 session = task.open(config, placement)
@@ -163,7 +164,8 @@ class Attempt:
                 return session
 
             def loop_over(session: Session) -> Loop:
-                return Loop(config, task.metrics, session, journal, checkpoints, progress, self.stop, say, earlier)
+                common = (journal, checkpoints, progress, self.stop, say, earlier, panels)
+                return Loop(config, task.metrics, session, *common)
 
             if manifest is not None:
                 say(f"resuming at epoch {manifest.position.epoch}, step {manifest.position.step}")

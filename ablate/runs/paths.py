@@ -33,6 +33,11 @@ class RunPaths:
         return self.root / "checkpoints"
 
     @property
+    def panels(self) -> Path:
+        """Pictures of a few images, of the epochs that are kept."""
+        return self.root / "panels"
+
+    @property
     def outcome(self) -> Path:
         return self.root / "outcome.json"
 

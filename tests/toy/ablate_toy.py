@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, ClassVar, Literal
 from pydantic import Field
 
 from ablate.errors import CheckpointError, DataError, OutOfMemoryError
+from ablate.evaluated import Breakdown, Column, Layer, Panel, Shades, Subtracted, chosen
 from ablate.task import (
     NOT_IDENTITY,
     Checked,
@@ -24,6 +25,7 @@ from ablate.task import (
     ImageScore,
     LoopSettings,
     Metric,
+    PanelSettings,
     Part,
     Placement,
     Position,
@@ -70,6 +72,7 @@ class ToyTrouble(Settings):
 
 class ToyEval(Settings):
     select: SelectSettings = SelectSettings(metric="abs_rel", split="val", resolution="full")
+    panels: PanelSettings = PanelSettings(images=0)
 
 
 class ToyConfig(RunSettings):
@@ -83,6 +86,10 @@ class ToyConfig(RunSettings):
     @property
     def select(self) -> SelectSettings:
         return self.eval.select
+
+    @property
+    def shown(self) -> PanelSettings:
+        return self.eval.panels
 
 
 class _Numbers:
@@ -180,7 +187,34 @@ class ToySession:
                 x = self._point(split, index)
                 scores.append(ImageScore(f"{split}/{index}", self._score(self._predict(x), self._truth(x))))
             means = {key: sum(score.metrics[key] for score in scores) / 4 for key in scores[0].metrics}
-            yield Evaluation(split, resolution, means, means["abs_rel"], 4, 0, {"crop": "none"}, tuple(scores))
+            where = (split, resolution, means, means["abs_rel"], 4, 0, {"crop": "none"})
+            panels = self._panels(split) if resolution == "full" else ()
+            yield Evaluation(*where, tuple(scores), self._breakdown(split), panels)
+
+    def _breakdown(self, split: str) -> Breakdown:
+        points = [self._point(split, index) for index in range(4)]
+        error = sum(abs(self._predict(x) - self._truth(x)) for x in points) / 4
+        row = {"low": 0.0, "high": 20.0, "pixels": 4, "error": error}
+        return Breakdown("truth", "m", (Column("pixels", "pixels"), Column("error", "error", "m")), (row,))
+
+    def _panels(self, split: str) -> tuple[Panel, ...]:
+        wanted = chosen(4, self.config.eval.panels.images)
+        return tuple(self._panel(f"{split}/{index}", self._point(split, index)) for index in wanted)
+
+    def _panel(self, image: str, x: list[float]) -> Panel:
+        """Six by four pixels, the truth at every other one."""
+        import numpy as np
+
+        grey = np.full((4, 6, 3), int(100 * x[0]), np.uint8)
+        truth = np.full((4, 6), self._truth(x), np.float32)
+        truth[::2] = np.nan
+        prediction = np.full((4, 6), max(0.1, self._predict(x)), np.float32)
+        layers = (
+            Layer("input", "image", grey, fixed=True),
+            Layer("truth", "scalar", truth, "m", shades=Shades(1, 20), fixed=True),
+            Layer("prediction", "scalar", prediction, "m", shades=Shades(1, 20)),
+        )
+        return Panel(image, layers, Subtracted("prediction", "truth", 5))
 
     def _score(self, prediction: float, truth: float) -> dict[str, float]:
         error = abs(prediction - truth)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from ablate.depth.picture import COLOURS, NOT_SHOWN, Scale, colour_map, colours, draw
+from ablate.picture import COLOURS, NOT_SHOWN, Scale, colour_map, colours, draw
 
 STREET = Scale(2, 80, "depth in metres, log scale")
 

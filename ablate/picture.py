@@ -1,4 +1,4 @@
-"""Depth as a picture that a person can read: a perceptually uniform colour map, and a bar that says what it means.
+"""Numbers as a picture that a person can read: a perceptually uniform colour map, and a bar that says what it means.
 
 The map is a path through Oklab (Ottosson 2020, https://bottosson.github.io/posts/oklab/), from dark violet to light
 yellow, cut into steps of equal length: equal distances look equally different, and lightness alone orders them, so that
@@ -34,6 +34,7 @@ class Scale:
     """What the colours mean: from `low` to `high`, both shown; values beyond get the colour of the end.
 
     The `near` end is light. `title` names the quantity and its unit, `unit` follows the first and last number.
+    `diverging`: of signed numbers, from -high to high; blue is below 0, white is 0, and orange above.
     """
 
     low: float
@@ -42,6 +43,7 @@ class Scale:
     unit: str = "m"
     logarithmic: bool = True
     near: str = "low"
+    diverging: bool = False
 
     def place(self, values: NDArray[np.floating]) -> NDArray[np.float64]:
         """Where values lie between `low` (0) and `high` (1); not clipped."""
@@ -88,7 +90,7 @@ def draw(values_HW: NDArray[np.floating], scale: Scale) -> Image.Image:
         picture = picture.resize((picture.width * enlarged, picture.height * enlarged), Image.Resampling.NEAREST)
     finite = values_HW[np.isfinite(values_HW)]
     beyond = (bool((finite < scale.low).any()), bool((finite > scale.high).any()))
-    bar = _bar(picture.width, scale, beyond)
+    bar = bar_of(picture.width, scale, beyond)
     whole = Image.new("RGB", (picture.width, picture.height + bar.height), _PAPER)
     whole.paste(picture, (0, 0))
     whole.paste(bar, (0, picture.height))
@@ -97,11 +99,30 @@ def draw(values_HW: NDArray[np.floating], scale: Scale) -> Image.Image:
 
 def colours(values_HW: NDArray[np.floating], scale: Scale) -> NDArray[np.uint8]:
     """HW -> HW3, 8-bit sRGB."""
-    place_HW = np.nan_to_num(np.clip(scale.place(values_HW), 0.0, 1.0))
-    light_HW = 1 - place_HW if scale.near == "low" else place_HW
-    found: NDArray[np.uint8] = colour_map()[np.rint(light_HW * (COLOURS - 1)).astype(np.intp)]
+    found = _coloured(np.nan_to_num(np.clip(scale.place(values_HW), 0.0, 1.0)), scale)
     found[~np.isfinite(values_HW)] = NOT_SHOWN
     return found
+
+
+def _coloured(place: NDArray[np.float64], scale: Scale) -> NDArray[np.uint8]:
+    """Places on the scale, 0 to 1 -> colours, with one dimension more."""
+    if not scale.diverging:
+        place = 1 - place if scale.near == "low" else place
+    found: NDArray[np.uint8] = map_of(scale)[np.rint(place * (COLOURS - 1)).astype(np.intp)]
+    return found
+
+
+def map_of(scale: Scale) -> NDArray[np.uint8]:
+    """256x3, 8-bit sRGB."""
+    return diverging_map() if scale.diverging else colour_map()
+
+
+@cache
+def diverging_map() -> NDArray[np.uint8]:
+    """256x3, 8-bit sRGB: blue over white to orange, straight through Oklab; told apart with any common colour blindness."""
+    ends_33 = np.array([[0.45, -0.04, -0.15], [0.97, 0.0, 0.0], [0.55, 0.13, 0.11]])
+    along = np.linspace(0.0, 2.0, COLOURS)
+    return _encoded(np.stack([np.interp(along, [0, 1, 2], ends_33[:, axis]) for axis in range(3)], axis=1))
 
 
 @cache
@@ -111,7 +132,12 @@ def colour_map() -> NDArray[np.uint8]:
     lengths = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path_N3, axis=0), axis=1))])
     wanted = np.linspace(0.0, lengths[-1], COLOURS)
     even_N3 = np.stack([np.interp(wanted, lengths, path_N3[:, axis]) for axis in range(3)], axis=1)
-    linear_N3 = np.clip(_linear_rgb(even_N3), 0.0, 1.0)
+    return _encoded(even_N3)
+
+
+def _encoded(lab_N3: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Oklab -> 8-bit sRGB."""
+    linear_N3 = np.clip(_linear_rgb(lab_N3), 0.0, 1.0)
     encoded_N3 = np.where(linear_N3 <= 0.0031308, 12.92 * linear_N3, 1.055 * linear_N3 ** (1 / 2.4) - 0.055)
     table: NDArray[np.uint8] = np.rint(encoded_N3 * 255).astype(np.uint8)
     table.flags.writeable = False
@@ -152,7 +178,7 @@ def _linear_rgb(lab_N3: NDArray[np.float64]) -> NDArray[np.float64]:
     return rgb
 
 
-def _bar(width: int, scale: Scale, beyond: tuple[bool, bool]) -> Image.Image:
+def bar_of(width: int, scale: Scale, beyond: tuple[bool, bool] = (False, False)) -> Image.Image:
     """The scale as a strip: title, gradient, ticks and numbers. beyond: whether values lie below and above it."""
     size = max(13, min(26, width // 48))
     font = ImageFont.load_default(size)
@@ -164,8 +190,7 @@ def _bar(width: int, scale: Scale, beyond: tuple[bool, bool]) -> Image.Image:
     pen.text((left, gap), scale.title, fill=_INK, font=font)
     top = 2 * gap + size + gap // 2
     shown = np.linspace(0.0, 1.0, right - left + 1)
-    light = 1 - shown if scale.near == "low" else shown
-    gradient_1W3 = colour_map()[np.rint(light * (COLOURS - 1)).astype(np.intp)][None]
+    gradient_1W3 = _coloured(shown, scale)[None]
     strip.paste(Image.fromarray(np.repeat(gradient_1W3, thick, axis=0), "RGB"), (left, top))
     pen.rectangle((left - 1, top - 1, right + 1, top + thick), outline=_INK)
     free = 0.0
