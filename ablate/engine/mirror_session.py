@@ -46,6 +46,7 @@ class Session:
         self._run, self._paths = run, paths
         self._known: dict[str, Any] = {}
         self._shown: set[tuple[int, str]] = set()
+        self._waiting: list[Row] = []
         self.sent = 0
         self._noted = _note_text(paths)
 
@@ -107,15 +108,27 @@ class Session:
         return str(self._run.url) if self._run.url else None
 
     def take(self, record: Record, rows: Rows, *, arrived: bool = False) -> None:
-        """Sends what the next record of the journal says. The rows of one that has `arrived` are only counted."""
-        if record.type == "attempt":
-            found = {key: record.body[key] for key in _ENVIRONMENT if key in record.body}
-            self._run.config.update({"environment": found}, allow_val_change=True)
-        for row in rows.of(record):
-            if not arrived:
-                self._send(row)
-        if record.body.get("name") == "selected":
+        """Sends what the next record of the journal says. The rows of one that has `arrived` are only counted.
+
+        An evaluation waits for what comes after it: its panels are stored once its records are written.
+        """
+        found = list(rows.of(record))
+        name = record.body.get("name") if record.type == "event" else record.type
+        if name not in ("evaluation", "selected", "breakdown"):
+            self._send_waiting()
+        self._waiting += [] if arrived else found
+        if found and not found[0].split:
+            self._send_waiting()
+        if name == "attempt":
+            known = {key: record.body[key] for key in _ENVIRONMENT if key in record.body}
+            self._run.config.update({"environment": known}, allow_val_change=True)
+        elif name == "selected":
             self._summarise(rows.summary())
+
+    def _send_waiting(self) -> None:
+        for row in self._waiting:
+            self._send(row)
+        self._waiting.clear()
 
     def _send(self, row: Row) -> None:
         """A row that wandb has is left out there, and so it is here."""
@@ -124,14 +137,14 @@ class Session:
             self.sent += 1
 
     def _panels(self, row: Row) -> dict[str, Any]:
-        if not row.split:
+        """Pictures of the epoch, with the first of its evaluations of their split."""
+        if not row.split or (row.epoch, row.split) in self._shown:
             return {}
         import wandb
 
+        self._shown.add((row.epoch, row.split))
         found = pictures(self._paths, row.split, row.epoch)
-        found = {name: path for name, path in found.items() if (row.epoch, name) not in self._shown}
-        self._shown |= {(row.epoch, name) for name in found}
-        return {f"panels/{name}": wandb.Image(str(path), caption=name) for name, path in found.items()}
+        return {f"panels/{row.split}/{name}": wandb.Image(image, caption=name) for name, image in found.items()}
 
     def _summarise(self, values: Mapping[str, Any]) -> None:
         """Beside wandb's own summary, which is the last row of everything."""
@@ -150,6 +163,7 @@ class Session:
     def close(self, rows: Rows) -> None:
         """Says how the run stands and waits until wandb has everything. A run that is not done is `preempted` there."""
         status = states.status(self._paths)
+        self._send_waiting()
         self.heed_notes()
         state = State.PAUSED if status.state is State.RUNNING else status.state
         reason = None if status.reason is None else str(status.reason)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablate.engine.panels import pictures
+from ablate.engine.panels import contents
 from ablate.errors import RecordError
 from ablate.runs import directory, files, lease, notes, states
 from ablate.runs.paths import RunPaths
@@ -130,7 +130,7 @@ def digest_of(paths: RunPaths, target: Target, size: int | None = None) -> str:
         "notes": asdict(notes.read_notes(paths)),
         "outcome": None if outcome is None else [outcome.state, outcome.reason, outcome.message],
         "journal": journal_size(paths) if size is None else size,
-        "panels": [[name, path.stat().st_size] for name, path in sorted(pictures(paths).items())],
+        "panels": contents(paths),
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 

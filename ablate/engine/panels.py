@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ablate.errors import RecordError
+from ablate.runs.panels import StoredPanels, read_panels
 from ablate.runs.paths import RunPaths
 
-_FOLDER = "panels"
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
-def pictures(paths: RunPaths, split: str | None = None, epoch: int | None = None) -> dict[str, Path]:
-    """PNG files in `panels/` of the run's directory by their names there; those of one split and epoch, or all.
+def pictures(paths: RunPaths, split: str, epoch: int) -> dict[str, Image]:
+    """The panels of a split after an epoch, each drawn as one picture, by the names of their images.
 
-    A file belongs to the split and the epoch that folders on its way, or the parts of its name between dots and
-    dashes, name: `panels/val/6/street.png` and `panels/epoch-6.val.png` are of the sixth epoch's validation.
+    One that is damaged is left out: `ablate report` says so.
     """
-    root = paths.root / _FOLDER
-    if root.is_symlink() or not root.is_dir():
+    wanted = [one for one in _stored(paths) if (one.split, one.epoch) == (split, epoch)]
+    if not wanted:
         return {}
+    from ablate.report.charts.sheet import Row, sheet, tiles  # draws with numpy: not needed by most runs
+
     found = {}
-    for path in sorted(root.rglob("*.png")):
-        name = path.relative_to(root).as_posix()
-        if path.is_file() and not path.is_symlink() and _is_of(name, split, epoch):
-            found[name.removesuffix(".png")] = path
+    for stored in wanted:
+        for panel in stored.images:
+            try:
+                found[panel.image] = sheet([Row(panel.image, tiles(paths.panels, panel))])
+            except RecordError:
+                continue
     return found
 
 
-def _is_of(name: str, split: str | None, epoch: int | None) -> bool:
-    parts = re.split(r"[/.-]", name.removesuffix(".png"))
-    numbers = [
-        int(part) for part in (part.removeprefix("epoch") for part in parts) if part.isascii() and part.isdigit()
+def contents(paths: RunPaths) -> list[tuple[int, str, list[str]]]:
+    """What the panels of a run are, as something that changes with them: their files are named by their content."""
+    return [
+        (stored.epoch, stored.split, [layer.file for panel in stored.images for layer in panel.layers])
+        for stored in _stored(paths)
     ]
-    return (split is None or split in parts) and (epoch is None or epoch in numbers)
+
+
+def _stored(paths: RunPaths) -> tuple[StoredPanels, ...]:
+    try:
+        return read_panels(paths.panels)
+    except RecordError:
+        return ()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from ablate.engine.mirror_rows import Rows
 from ablate.engine.mirror_session import metrics_of
@@ -71,11 +70,8 @@ def kinds(path: Path) -> set[str]:
 
 def test_everything_of_a_run_arrives(make_run: Any) -> None:
     """Steps, epochs, evaluations, configuration, study, notes and tags, also those of meanwhile, pictures, the machine."""
-    paths = offline(make_run(train={"epochs": 3}, sleep=0.15))
+    paths = offline(make_run(train={"epochs": 3}, sleep=0.1, eval={"panels": {"images": 1, "epochs": "every"}}))
     notes.add_note(paths, "before")
-    folder = paths.root / "panels" / "val" / "2"
-    folder.mkdir(parents=True)
-    Image.new("RGB", (8, 4), "red").save(folder / "street.png")
     worker = start("worker", paths)
     mirror = start("mirror", paths, "--pid", str(worker.pid))
     notes.add_tags(paths, ["thesis", "figure 3"])
@@ -88,14 +84,13 @@ def test_everything_of_a_run_arrives(make_run: Any) -> None:
     assert (session.run_id, session.name, session.group) == ("aaaaaaaa", "toy-aaaaaaaa", "quick")
     assert (session.project, session.exit_code, session.damage) == ("toys", 0, None)
     assert (session.notes, session.tags) == ("before\n\nthe power went out", ("thesis", "figure 3"))
-    assert {"train": session.config["train"], "sleep": session.config["sleep"]} == {
-        "train": {"epochs": 3},
-        "sleep": 0.15,
-    }
+    assert (session.config["train"], session.config["sleep"]) == ({"epochs": 3}, 0.1)
     assert session.config["ablate"]["run_id"] == "aaaaaaaa" and session.config["environment"]["device"] == "cpu"
     assert session.summary["state"] == "complete" and session.summary["best/val/full/AbsRel"] > 0
-    pictures = [(row["epoch"], key, row[key]["_type"]) for _, row in session.history for key in row if "panels/" in key]
-    assert pictures == [(2, "panels/val/2/street", "image-file")]
+    shown = [(row["epoch"], key) for _, row in session.history for key in row if key.startswith("panels/")]
+    assert [(epoch, key) for epoch, key in shown if "/val/" in key] == [(n, "panels/val/val/2") for n in (1, 2, 3)]
+    assert (3, "panels/test/test/2") in shown and len(shown) == len(set(shown))
+    assert len(list(session.path.parent.glob("files/media/images/panels/**/*.png"))) >= 2
     assert {"stats", "proc.cpu.threads"} <= kinds(session.path)
     arrived = read_mirrored(paths).places["offline"]
     assert arrived.bytes == paths.journal.stat().st_size

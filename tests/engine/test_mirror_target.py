@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ablate.engine import mirror_target
 from ablate.engine.mirror_target import Arrived, mode_of, read_mirrored, target_of, write_arrived, write_failure
+from ablate.evaluated import Layer, Panel
 from ablate.runs.journal import Journal
 
 
@@ -77,6 +79,7 @@ def test_a_damaged_file_means_that_nothing_arrived(make_run: Any, content: str) 
 def test_the_digest_changes_with_whatever_is_sent(make_run: Any) -> None:
     from ablate.runs import notes, states
     from ablate.runs.directory import RunConfig, write_config
+    from ablate.runs.panels import PanelStore
     from ablate.runs.states import Outcome, State
 
     paths = make_run()
@@ -86,8 +89,7 @@ def test_the_digest_changes_with_whatever_is_sent(make_run: Any) -> None:
     seen.append(mirror_target.digest_of(paths, target))
     states.write_outcome(paths, Outcome(State.FAILED))
     seen.append(mirror_target.digest_of(paths, target))
-    (paths.root / "panels/val/1").mkdir(parents=True)
-    (paths.root / "panels/val/1/a.png").write_bytes(b"x")
+    PanelStore(paths.panels).store(1, "val", "full", [Panel("a", (Layer("x", "scalar", np.ones((2, 2))),))])
     seen.append(mirror_target.digest_of(paths, target))
     with Journal(paths.journal) as journal:
         journal.append("event", 1, 0, {"name": "x"})
