@@ -15,6 +15,7 @@ from ablate.cli.importing import import_
 from ablate.cli.noting import note, tag
 from ablate.cli.predict import predict
 from ablate.cli.score import score
+from ablate.cli.sql import sql
 
 app = typer.Typer(
     name="ablate",
@@ -56,6 +57,7 @@ app.command()(runs.status)
 app.command()(runs.ls)
 app.command()(runs.show)
 app.command()(reports.report)
+app.command()(sql)
 app.command()(note)
 app.command()(tag)
 app.command("import")(import_)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rich.table import Table
 
+from ablate.cli.chosen import chosen_paths, nothing_fits, studies_only
 from ablate.cli.console import emit, escape, print_table, say, talk
 from ablate.cli.listing import coloured
 from ablate.cli.live import Screen, duration
-from ablate.cli.tables import study_name
 from ablate.cli.training import COMPLETE, FAILED, HELD, INTERRUPTED, ingester, verdict
 from ablate.engine import again, collect, halt
 from ablate.engine.again import Failed
@@ -23,11 +23,13 @@ from ablate.engine.stop import StopFlag, Stopped
 from ablate.engine.verify import Wanted, verify
 from ablate.errors import DatabaseError, HeldError, RecordError, UsageError
 from ablate.external import store
+from ablate.report.selection import split
 from ablate.results import ingest
 from ablate.runs import disk
 from ablate.runs.certificate import Certificate
-from ablate.runs.directory import find_run, read_identity
+from ablate.runs.directory import read_identity
 from ablate.runs.paths import RunPaths, RunsDir
+from ablate.runs.states import State
 
 
 def size(count: int) -> str:
@@ -39,23 +41,23 @@ def size(count: int) -> str:
     return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
-def stop_all(target: str | None, runs_dir: Path, wait: float) -> int:
+def stop_all(words: Sequence[str], db: Path, runs_dir: Path, wait: float) -> int:
     """Stops what was named, and says what happened. Returns the exit code."""
-    halted = halt.halt(_targets(target, RunsDir(runs_dir)), wait, say)
+    halted = halt.halt(_targets(words, db, RunsDir(runs_dir)), wait, say)
     if not halted:
-        say(f"{target or runs_dir}: nothing is running")
+        say(f"{' '.join(words) or runs_dir}: nothing is running")
     for item in halted:
         say(_halted(item))
     return COMPLETE if all(item.answer is Answer.STOPPED for item in halted) else HELD
 
 
-def _targets(target: str | None, runs: RunsDir) -> list[Target]:
-    if target is None:
+def _targets(words: Sequence[str], db: Path, runs: RunsDir) -> list[Target]:
+    """With a whole study its coordinator, which would start the next run; else the runs alone."""
+    if not words:
         return halt.everything(runs)
-    name = study_name(target)
-    if name is not None and (name != target or name in halt.study_names(runs)):
-        return halt.of_study(runs, name)
-    return [halt.of_run(find_run(runs, target))]
+    if (studies := studies_only(words, runs)) is not None:
+        return [target for name in studies for target in halt.of_study(runs, name)]
+    return [halt.of_run(paths) for paths in chosen_paths(words, db, runs.root)]
 
 
 def _halted(item: Halted) -> str:
@@ -70,21 +72,33 @@ def _halted(item: Halted) -> str:
 
 
 def retry_all(
-    study: str | None, failed: bool, reasons: Sequence[str], where: Where, db: Path, command: Sequence[str]
+    words: Sequence[str], failed: bool, reasons: Sequence[str], where: Where, db: Path, command: Sequence[str]
 ) -> int:
     """Trains again what failed. Returns the exit code. Raises UsageError if it is not said which."""
-    if not failed and not reasons:
+    reasons = [*reasons, *_values(words, "reason")]
+    if not failed and not reasons and str(State.FAILED) not in _values(words, "status"):
         raise UsageError("say which runs: --failed, or --reason oom and the like")
-    chosen = again.failed_runs(where.runs, study_name(study), reasons)
+    runs = chosen_paths(words, db, where.runs.root, current=True) if words else where.runs.runs()
+    chosen = again.failed_runs(runs, reasons)
     if not chosen:
-        say(f"{study or where.runs.root}: no run {_which(reasons)}")
+        say(f"{' '.join(words) or where.runs.root}: no run {_which(reasons)}")
         return COMPLETE
     _say_chosen(chosen)
     stop = StopFlag()
-    with Screen(talk, study or "retry", len(chosen), 0, stop) as screen:
+    with Screen(talk, " ".join(words) or "retry", len(chosen), 0, stop) as screen:
         watch = Watch(screen.running, screen.ended, ingester(db, where), say)
         ended = again.train_again(chosen, where, command, watch, stop, say)
     return verdict(ended, [], stop, command)
+
+
+def _values(words: Sequence[str], key: str) -> list[str]:
+    """The values that filters of a key want."""
+    return [
+        value.strip()
+        for _, name, values, equal in split(words)[1]
+        if name == key and equal
+        for value in values.split(",")
+    ]
 
 
 def _which(reasons: Sequence[str]) -> str:
@@ -97,10 +111,13 @@ def _say_chosen(chosen: Sequence[Failed]) -> None:
         say(f"retry     {item.paths.name} ({item.status.reason}: {message})")
 
 
-def remove_all(names: Sequence[str], yes: bool, db: Path, runs_dir: Path) -> None:
+def remove_all(words: Sequence[str], yes: bool, db: Path, runs_dir: Path) -> None:
     """Shows what would go, and removes it if `yes`. Raises UnknownRunError, HeldError; then nothing is removed."""
     runs = RunsDir(runs_dir)
-    chosen = {paths.root: collect.removal(paths) for paths in (find_run(runs, name) for name in names)}
+    chosen = {paths.root: collect.removal(paths) for paths in chosen_paths(words, db, runs_dir)}
+    if not chosen:
+        say(nothing_fits(words))
+        return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("run", "status", "files", "size"):
         table.add_column(column, justify="right" if column in ("files", "size") else "left")
@@ -152,16 +169,16 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def collect_all(policy: collect.Policy, yes: bool, runs_dir: Path) -> None:
-    """Shows which files no policy keeps, and removes them if `yes`."""
+def collect_all(words: Sequence[str], policy: collect.Policy, yes: bool, db: Path, runs_dir: Path) -> None:
+    """Shows which files no policy keeps, and removes them if `yes`; without words also what dead processes left."""
     runs = RunsDir(runs_dir)
     freed = 0
-    for paths in runs.runs():
+    for paths in chosen_paths(words, db, runs_dir) if words else runs.runs():
         try:
             freed += _collect(paths, policy, yes)
         except (HeldError, RecordError) as error:
             say(f"left alone: {error}")
-    for folder in collect.left_behind(runs):
+    for folder in () if words else collect.left_behind(runs):
         freed += (bytes_ := collect.folder_bytes(folder))
         emit(f"{bytes_:>14,}  {folder} (left behind by a process that is gone)")
         if yes:
@@ -178,9 +195,8 @@ def _collect(paths: RunPaths, policy: collect.Policy, yes: bool) -> int:
     return collect.sweep(paths, policy) if yes else found.bytes
 
 
-def verify_one(run: str, wanted: Wanted, runs_dir: Path, as_json: bool) -> int:
+def verify_one(paths: RunPaths, wanted: Wanted, as_json: bool) -> int:
     """Verifies a run and prints the certificate. Returns the exit code: 0 if it is bit-identical."""
-    paths = find_run(RunsDir(runs_dir), run)
     stop = StopFlag()
     try:
         certificate = verify(paths, wanted, stop, say)

@@ -14,26 +14,22 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do it; without, only say what 
 
 
 def stop(
-    target: Annotated[
-        str | None,
-        typer.Argument(metavar="[RUN|STUDY]", help="What to stop; everything if not given.", show_default=False),
-    ] = None,
+    words: options.Words = None,
+    db: options.Db = DEFAULT_DB,
     runs_dir: options.Runs = DEFAULT_RUNS,
     wait: Annotated[float, typer.Option("--wait", min=0.0, help="Seconds to wait for it to save and end.")] = 120.0,
 ) -> None:
-    """Ask whoever trains a run or a study to finish the step, save and end, and wait for it.
+    """Ask whoever trains these runs or studies to finish the step, save and end, and wait for it.
 
     Example: ablate stop quickstart
     """
     from ablate.cli.care import stop_all
 
-    raise typer.Exit(stop_all(target, runs_dir, wait))
+    raise typer.Exit(stop_all(words or [], db, runs_dir, wait))
 
 
 def retry(
-    study: Annotated[
-        str | None, typer.Argument(help="A study's name or file; all runs if not given.", show_default=False)
-    ] = None,
+    words: options.Words = None,
     failed: Annotated[bool, typer.Option("--failed", help="Runs that failed, but those that diverged.")] = False,
     reason: Annotated[
         list[str] | None,
@@ -56,11 +52,11 @@ def retry(
     from ablate.runs.paths import RunsDir
 
     where = Where(RunsDir(runs_dir), device, workers, threads, from_scratch, per_device)
-    raise typer.Exit(retry_all(study, failed, reason or [], where, db, command_line()))
+    raise typer.Exit(retry_all(words or [], failed, reason or [], where, db, command_line()))
 
 
 def rm(
-    runs: Annotated[list[str], typer.Argument(help="Runs: ids, names, or the starts of either.", show_default=False)],
+    words: options.SomeRuns,
     yes: Yes = False,
     db: options.Db = DEFAULT_DB,
     runs_dir: options.Runs = DEFAULT_RUNS,
@@ -71,10 +67,11 @@ def rm(
     """
     from ablate.cli.care import remove_all
 
-    remove_all(runs, yes, db, runs_dir)
+    remove_all(words, yes, db, runs_dir)
 
 
 def gc(
+    words: options.Words = None,
     keep: Annotated[
         str, typer.Option("--keep", metavar="best,last", help="Weights to keep of complete runs.")
     ] = "best,last",
@@ -82,6 +79,7 @@ def gc(
         int | None, typer.Option("--every", min=1, metavar="K", help="Keep also every K-th epoch, where stored.")
     ] = None,
     yes: Yes = False,
+    db: options.Db = DEFAULT_DB,
     runs_dir: options.Runs = DEFAULT_RUNS,
 ) -> None:
     """Make room: checkpoint files that no policy keeps. Unfinished runs keep all that a resume needs.
@@ -91,11 +89,11 @@ def gc(
     from ablate.cli.care import collect_all
     from ablate.engine.collect import Policy
 
-    collect_all(Policy.parse(keep, every), yes, runs_dir)
+    collect_all(words or [], Policy.parse(keep, every), yes, db, runs_dir)
 
 
 def verify(
-    run: options.Run,
+    words: options.OneRun,
     kills: Annotated[int, typer.Option("--kills", min=1, max=10_000, help="How many SIGKILLs.")] = 20,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps of the stretch.")] = 20,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Decides when the kills come.")] = 0,
@@ -105,6 +103,7 @@ def verify(
     device: Annotated[
         str | None, typer.Option("--device", help="Default: that of the newest attempt.", show_default=False)
     ] = None,
+    db: options.Db = DEFAULT_DB,
     runs_dir: options.Runs = DEFAULT_RUNS,
     as_json: options.Json = False,
 ) -> None:
@@ -113,6 +112,8 @@ def verify(
     Example: ablate verify k3v9 --kills 20
     """
     from ablate.cli.care import verify_one
+    from ablate.cli.chosen import one_path
     from ablate.engine.verify import Wanted
 
-    raise typer.Exit(verify_one(run, Wanted(kills, steps, seed, evaluate, device), runs_dir, as_json))
+    paths = one_path(words, db, runs_dir)
+    raise typer.Exit(verify_one(paths, Wanted(kills, steps, seed, evaluate, device), as_json))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def note(
-    run: options.Run,
+    run: options.Marked,
     text: Annotated[str | None, typer.Argument(help="What to remember.", show_default=False)] = None,
     listed: Annotated[bool, typer.Option("--list", help="Print the notes of the run with their numbers.")] = False,
     remove: Annotated[
@@ -34,24 +35,28 @@ def note(
     from ablate.errors import UsageError
     from ablate.runs import notes
 
-    paths = _find(run, runs_dir)
+    chosen = _find(run, db, runs_dir)
     if [text is not None, listed, remove is not None].count(True) != 1:
         raise UsageError('give one of: a text in quotes, --list, or --remove N. Example: ablate note k3v9 "text"')
     if listed:
-        for known in notes.read_notes(paths).notes:
-            emit(harmless(f"{known.number:>4}  {when(known)}  {' '.join(known.text.split())}"))
+        for paths, lead in _leads(chosen):
+            for known in notes.read_notes(paths).notes:
+                emit(harmless(f"{lead}{known.number:>4}  {when(known)}  {' '.join(known.text.split())}"))
         return
-    if remove is not None:
-        gone = notes.remove_note(paths, remove)
-        say(f"{paths.name}: removed note {gone.number}: {gone.text}")
-    else:
-        added = notes.add_note(paths, text or "")
-        say(f"{paths.name}: note {added.number}")
+    if remove is not None and len(chosen) > 1:
+        raise UsageError(f"{run!r} names {len(chosen)} runs; a note is removed from one at a time")
+    for paths in chosen:
+        if remove is not None:
+            gone = notes.remove_note(paths, remove)
+            say(f"{paths.name}: removed note {gone.number}: {gone.text}")
+        else:
+            added = notes.add_note(paths, text or "")
+            say(f"{paths.name}: note {added.number}")
     _bring_in(db, runs_dir)
 
 
 def tag(
-    run: options.Run,
+    run: options.Marked,
     tags: Annotated[
         list[str] | None, typer.Argument(metavar="TAG…", help="Tags; none: print the run's.", show_default=False)
     ] = None,
@@ -67,15 +72,17 @@ def tag(
     from ablate.errors import UsageError
     from ablate.runs import notes
 
-    paths = _find(run, runs_dir)
+    chosen = _find(run, db, runs_dir)
     if not tags:
         if remove:
             raise UsageError("name the tags to remove: ablate tag RUN TAG… --remove")
-        for known in notes.read_notes(paths).tags:
-            emit(harmless(known))
+        for paths, lead in _leads(chosen):
+            for known in notes.read_notes(paths).tags:
+                emit(harmless(f"{lead}{known}"))
         return
-    left = (notes.remove_tags if remove else notes.add_tags)(paths, tags)
-    say(f"{paths.name}: {', '.join(left) or 'no tags'}")
+    for paths in chosen:
+        left = (notes.remove_tags if remove else notes.add_tags)(paths, tags)
+        say(f"{paths.name}: {', '.join(left) or 'no tags'}")
     _bring_in(db, runs_dir)
 
 
@@ -84,11 +91,20 @@ def when(known: Note) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(known.time))
 
 
-def _find(run: str, runs_dir: Path) -> RunPaths:
-    from ablate.runs.directory import find_run
-    from ablate.runs.paths import RunsDir
+def _find(word: str, db: Path, runs_dir: Path) -> list[RunPaths]:
+    """Raises UnknownRunError if no run fits."""
+    from ablate.cli.chosen import chosen_paths
+    from ablate.errors import UnknownRunError
 
-    return find_run(RunsDir(runs_dir), run)
+    if found := chosen_paths([word], db, runs_dir):
+        return found
+    raise UnknownRunError(f"no run that was started fits {word!r}; `ablate ls` lists all")
+
+
+def _leads(chosen: list[RunPaths]) -> Iterator[tuple[RunPaths, str]]:
+    """What stands before each line of a list: the run's name, if there are several."""
+    for paths in chosen:
+        yield paths, f"{paths.name}  " if len(chosen) > 1 else ""
 
 
 def _bring_in(db: Path, runs_dir: Path) -> None:

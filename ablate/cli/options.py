@@ -24,7 +24,46 @@ Runs = Annotated[
     ),
 ]
 Study = Annotated[Path, typer.Argument(help="A study file (YAML).", show_default=False)]
-Run = Annotated[str, typer.Argument(help="A run: its id, its name, or the start of either.", show_default=False)]
+
+
+def _complete(incomplete: str) -> list[str]:
+    from ablate.cli.chosen import complete
+
+    return complete(incomplete)
+
+
+Marked = Annotated[
+    str,
+    typer.Argument(
+        metavar="SELECTOR", help="A run: its id, its name, or the start of either; or one selector that fits several.",
+        autocompletion=_complete, show_default=False,
+    ),
+]  # fmt: skip
+
+
+_WORDS = (
+    "Runs: their ids, names or the starts of either, studies, study files, patterns such as 'mem-*', or filters such as "
+    "lr=1e-4, seed=0, status=failed, reason=oom, tag=x."
+)
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SELECTOR]...", help=f"{_WORDS} Default: all.", autocompletion=_complete, show_default=False
+    ),
+]
+"""What `ablate.report.selection` reads."""
+SomeRuns = Annotated[
+    list[str], typer.Argument(metavar="SELECTOR...", help=_WORDS, autocompletion=_complete, show_default=False)
+]
+OneRun = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN",
+        help="A run: its id, its name, or the start of either; or selectors that fit one run alone.",
+        autocompletion=_complete,
+        show_default=False,
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a setting in every cell; may be repeated."),

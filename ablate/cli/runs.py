@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,10 +16,11 @@ from ablate.cli.studies import command_line
 
 if TYPE_CHECKING:
     from ablate.results.open import Results
+    from ablate.runs.paths import RunPaths
 
 
 def resume(
-    run: options.Run,
+    runs: options.SomeRuns,
     db: options.Db = DEFAULT_DB,
     runs_dir: options.Runs = DEFAULT_RUNS,
     device: options.Device = "cpu",
@@ -27,22 +30,21 @@ def resume(
         bool, typer.Option("--from-scratch", help="Drop the checkpoints and train from the first step again.")
     ] = False,
 ) -> None:
-    """Go on with one run from its last checkpoint, bit for bit; also one that failed.
+    """Go on with a run from its last checkpoint, bit for bit, also one that failed; with several, one after the other.
 
     Example: ablate resume k3v9
     """
     from ablate.cli.training import go_on
     from ablate.engine.launch import Where
-    from ablate.runs.directory import find_run
     from ablate.runs.paths import RunsDir
 
-    folder = RunsDir(runs_dir)
-    where = Where(folder, device, 1, threads, from_scratch)
-    raise typer.Exit(go_on(find_run(folder, run), where, db, settings or [], command_line()))
+    where = Where(RunsDir(runs_dir), device, 1, threads, from_scratch)
+    each = partial(go_on, where=where, db=db, overrides=settings or [], command=command_line())
+    raise typer.Exit(_one_by_one(runs, db, runs_dir, each))
 
 
 def extend(
-    run: options.Run,
+    runs: options.SomeRuns,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="Epochs in all.", show_default=False)],
     db: options.Db = DEFAULT_DB,
     runs_dir: options.Runs = DEFAULT_RUNS,
@@ -57,25 +59,63 @@ def extend(
     from ablate.cli.training import go_on
     from ablate.engine import extend as extending
     from ablate.engine.launch import Where
-    from ablate.runs.directory import find_run
     from ablate.runs.paths import RunsDir
 
     folder = RunsDir(runs_dir)
-    longer = extending.extend(find_run(folder, run), epochs, folder, command_line(), say)
-    raise typer.Exit(go_on(longer, Where(folder, device, 1, threads), db, [], command_line()))
+
+    def each(paths: RunPaths) -> int:
+        longer = extending.extend(paths, epochs, folder, command_line(), say)
+        return go_on(longer, Where(folder, device, 1, threads), db, [], command_line())
+
+    raise typer.Exit(_one_by_one(runs, db, runs_dir, each))
 
 
-def status(db: options.Db = DEFAULT_DB, runs_dir: options.Runs = DEFAULT_RUNS, as_json: options.Json = False) -> None:
+def _one_by_one(words: list[str], db: Path, runs_dir: Path, each: Callable[[RunPaths], int]) -> int:
+    """Does something with every run that was chosen until one is interrupted; returns the worst exit code.
+
+    What is wrong with one of several does not keep the others from it.
+    """
+    from ablate.cli.chosen import chosen_paths, nothing_fits
+    from ablate.cli.console import fail, say
+    from ablate.cli.training import HELD, INTERRUPTED
+    from ablate.errors import AblateError
+
+    chosen = chosen_paths(words, db, runs_dir)
+    if not chosen:
+        say(nothing_fits(words))
+    worst = 0
+    for paths in chosen:
+        try:
+            code = each(paths)
+        except AblateError as error:
+            if len(chosen) == 1:
+                raise
+            fail(error)
+            worst = max(worst, error.exit_code)
+        else:
+            worst = max(worst, code)
+            if code in (INTERRUPTED, HELD):  # somebody wants all of it to end
+                break
+    return worst
+
+
+def status(
+    words: options.Words = None,
+    db: options.Db = DEFAULT_DB,
+    runs_dir: options.Runs = DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> None:
     """How far each study has come, and what is running now.
 
-    Example: ablate status --json
+    Example: ablate status quickstart --json
     """
     from ablate.cli.console import emit
     from ablate.cli.listing import show_status, status_data
+    from ablate.report.selection import select
     from ablate.results.open import open_results
 
     with open_results(db, runs_dir) as results:
-        rows = results.runs()
+        rows = select(results, words or ())
         _say_how_fresh(results)
     if as_json:
         emit(json.dumps(status_data(rows), indent=1))
@@ -84,17 +124,23 @@ def status(db: options.Db = DEFAULT_DB, runs_dir: options.Runs = DEFAULT_RUNS, a
     _say_what_wandb_lacks(runs_dir)
 
 
-def ls(db: options.Db = DEFAULT_DB, runs_dir: options.Runs = DEFAULT_RUNS, as_json: options.Json = False) -> None:
-    """All runs, one a line.
+def ls(
+    words: options.Words = None,
+    db: options.Db = DEFAULT_DB,
+    runs_dir: options.Runs = DEFAULT_RUNS,
+    as_json: options.Json = False,
+) -> None:
+    """Runs, one a line: all, or those that the selectors choose.
 
-    Example: ablate ls --json
+    Example: ablate ls quickstart status=failed,paused
     """
     from ablate.cli.console import emit
     from ablate.cli.listing import runs_data, show_runs
+    from ablate.report.selection import select
     from ablate.results.open import open_results
 
     with open_results(db, runs_dir) as results:
-        rows = results.runs()
+        rows = select(results, words or ())
         _say_how_fresh(results)
     if as_json:
         emit(json.dumps(runs_data(rows), indent=1))
@@ -103,7 +149,7 @@ def ls(db: options.Db = DEFAULT_DB, runs_dir: options.Runs = DEFAULT_RUNS, as_js
 
 
 def show(
-    run: options.Run,
+    words: options.OneRun,
     db: options.Db = DEFAULT_DB,
     runs_dir: options.Runs = DEFAULT_RUNS,
     as_json: options.Json = False,
@@ -114,12 +160,12 @@ def show(
     """
     from ablate.cli.console import emit
     from ablate.cli.details import gather, show_details
+    from ablate.report.selection import select_one
     from ablate.results.open import open_results
-    from ablate.runs.directory import split_epoch
 
     with open_results(db, runs_dir) as results:
-        name, epoch = split_epoch(run)
-        details = gather(results, results.resolve(name))
+        run, epoch = select_one(results, words)
+        details = gather(results, run)
         details = details if epoch is None else details.of_epoch(epoch)
         _say_what_is_unreadable(results)
     if as_json:

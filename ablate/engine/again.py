@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.engine import brought
 from ablate.engine import plan as planning
-from ablate.engine.halt import read_record
 from ablate.engine.launch import Say, Where
 from ablate.engine.scheduler import Ended, Scheduler, Watch
 from ablate.engine.stop import StopFlag
 from ablate.engine.tasks import find_task
 from ablate.errors import RecordError, UsageError
 from ablate.runs import directory, states
-from ablate.runs.paths import RunPaths, RunsDir
+from ablate.runs.paths import RunPaths
 from ablate.runs.states import Reason, State, Status
 from ablate.study.overrides import with_settings
 
@@ -28,15 +27,15 @@ class Failed:
     status: Status
 
 
-def failed_runs(runs: RunsDir, study: str | None, reasons: Sequence[str]) -> list[Failed]:
-    """Runs that failed for one of `reasons`; by default for any but `diverged`, which would only diverge again.
+def failed_runs(runs: Iterable[RunPaths], reasons: Sequence[str]) -> list[Failed]:
+    """Those that failed for one of `reasons`; by default for any but `diverged`, which would only diverge again.
 
-    Raises UsageError for an unknown reason or study, RecordError if the study's record is damaged.
+    Raises UsageError for an unknown reason.
     """
     if unknown := sorted(set(reasons) - set(REASONS)):
         raise UsageError(f"--reason {unknown[0]!r}: expected one of {', '.join(REASONS)}")
     found = []
-    for paths in runs.runs() if study is None else _runs_of(runs, study):
+    for paths in runs:
         try:
             status = states.status(paths)
         except RecordError as error:  # an outcome that cannot be read: nobody knows why it ended
@@ -58,14 +57,6 @@ def _imported(paths: RunPaths) -> bool:
         return directory.read_identity(paths).external is not None
     except RecordError:
         return False
-
-
-def _runs_of(runs: RunsDir, study: str) -> list[RunPaths]:
-    record = read_record(runs, study)
-    if record is None:
-        raise UsageError(f"no study called {study!r} has been run here")
-    found = [runs.run(cell.name) for cell in record.cells if cell.current]
-    return [paths for paths in found if paths.identity.is_file()]
 
 
 def train_again(

@@ -49,13 +49,15 @@ class CannotWriteError(DatabaseError):
 
 def memory() -> duckdb.DuckDBPyConnection:
     """A connection without a file. Never looks for extensions on the network."""
-    return duckdb.connect(
+    connection = duckdb.connect(
         config={
             "threads": min(_MAX_THREADS, os.cpu_count() or 1),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
         }
     )
+    connection.execute("SET enable_progress_bar = false")  # it goes to stdout, amid the data
+    return connection
 
 
 def empty() -> duckdb.DuckDBPyConnection:
@@ -105,9 +107,14 @@ def _translate(db: Path, error: duckdb.Error) -> DatabaseError | HeldError:
         )
     if _NOT_A_DATABASE in text:
         return NotADatabaseError(f"{db} is not a DuckDB database; it was not touched. Give another file with --db")
-    if isinstance(error, _CORRUPT_TYPES) or any(part in text for part in _CORRUPT_TEXTS):
+    if is_damage(error):
         return CorruptError(f"{db} is damaged ({first}); move it away, or make it again with `ablate db rebuild`")
     return DatabaseError(f"{db}: {first}")
+
+
+def is_damage(error: duckdb.Error) -> bool:
+    """Whether the file, and not what was asked, is at fault."""
+    return isinstance(error, _CORRUPT_TYPES) or any(part in str(error) for part in _CORRUPT_TEXTS)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ MIGRATIONS = (
     Migration(1, "first light", (*schema.TABLES, *schema.VIEWS)),
     Migration(2, "what a study says of its cells", schema.REMARKS),
     Migration(3, "notes, tags and runs that were imported", schema.NOTES),
+    Migration(4, "questions of one's own", schema.QUESTIONS),
 )
 
 

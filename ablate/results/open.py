@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 
 from ablate.errors import DatabaseError, HeldError
 from ablate.results import database, ingest
 from ablate.results.queries import Answer, Queries, fetch_from
+
+_T = TypeVar("_T")
 
 
 class Results(Queries):
@@ -80,16 +83,22 @@ class Results(Queries):
         return connection
 
     def _ask(self, sql: str, parameters: Sequence[object]) -> Answer:
-        """A part of the file that nobody had read before may prove to be damaged: then the runs are asked."""
+        return self.use(lambda connection: fetch_from(connection, sql, parameters))
+
+    def use(self, ask: Callable[[duckdb.DuckDBPyConnection], _T]) -> _T:
+        """What `ask` makes of the connection; DuckDB's errors become ours.
+
+        A part of the file that nobody had read before may prove to be damaged: then the runs are asked, with `ask` again.
+        """
         try:
             with database.translated(self._db):
-                return fetch_from(self._connection, sql, parameters)
+                return ask(self._connection)
         except database.CorruptError as error:
             inode = ingest.inode(self._db)
             self._stack.close()
             self._connection = self._after_damage(error, inode)
             with database.translated(self._db):
-                return fetch_from(self._connection, sql, parameters)
+                return ask(self._connection)
 
     def _after_damage(self, error: database.CorruptError, inode: int) -> duckdb.DuckDBPyConnection:
         try:

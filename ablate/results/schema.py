@@ -1,4 +1,4 @@
-"""Tables and views of schema 1.
+"""Tables and views, by migration.
 
 Tables live in the schema `base`, are only ever added to (but `base.sources` and `base.study_files`, which
 say how far ingest has come), and are keyed with attempt and sequence number. A *source* is one run directory
@@ -139,3 +139,73 @@ VIEWS = (
     """CREATE VIEW events AS
         SELECT s.run_id, e.seq, e.epoch, e.step, e.name, e.body FROM base.events e JOIN base.shown s USING (source)""",
 )
+
+_DIFFERENCES = ", ".join(f"i.metrics['{key}'] - j.metrics['{key}'] AS {key}" for key in METRICS)
+
+QUESTIONS = (
+    # Where the numbers of a run are from: the epoch that it selected, else the newest that was evaluated.
+    """CREATE VIEW base.reported AS
+        SELECT s.run_id, s.source, k.epoch IS NOT NULL AS selected, coalesce(k.epoch, e.last) AS epoch, k.value,
+            e.last AS last_epoch
+        FROM base.shown s LEFT JOIN base.selected k USING (run_id)
+            LEFT JOIN (SELECT source, max(epoch) AS last FROM base.evaluations GROUP BY source) e USING (source)""",
+    """CREATE VIEW base.reported_evaluations AS
+        SELECT p.run_id, p.selected, p.value, e.*
+        FROM base.reported p JOIN base.evaluations e ON e.source = p.source AND e.epoch = p.epoch
+        QUALIFY row_number() OVER (PARTITION BY p.run_id, e.split, e.resolution ORDER BY e.attempt DESC, e.seq DESC) = 1""",
+    f"""CREATE OR REPLACE VIEW evaluations AS
+        SELECT run_id, epoch, split, resolution, {_MARKS}, loss, images, skipped, protocol
+        FROM base.shown_evaluations""",
+    f"""CREATE VIEW best_epochs AS
+        SELECT run_id, epoch, selected, value, split, resolution, {_MARKS}, loss, images, skipped, protocol
+        FROM base.reported_evaluations""",
+    # One evaluation of each run, as reports choose it: of `test` if there is one, at the resolution of selection.
+    """CREATE VIEW base.ranked AS
+        SELECT r.study, r.run_id, r.external, e.* EXCLUDE (run_id)
+        FROM (SELECT v.study, v.run_id, b.external, coalesce(b.configuration ->> '$.eval.select.resolution',
+                s.selection ->> '$.resolution', 'full') AS wanted
+            FROM main.runs v JOIN base.shown_runs b USING (run_id)
+                LEFT JOIN base.shown_studies s ON s.study = v.study) r
+            JOIN base.reported_evaluations e ON e.run_id = r.run_id
+        QUALIFY row_number() OVER (PARTITION BY r.study, r.run_id ORDER BY e.split <> 'test', e.split <> 'val', e.split,
+            e.resolution <> r.wanted, e.resolution <> 'full', e.resolution) = 1""",
+    """CREATE VIEW base.courses AS
+        SELECT run_id, max(epoch) AS last_epoch, sum(seconds) / 3600 AS hours,
+            sum(images) FILTER (seconds > 0) / nullif(sum(seconds) FILTER (images IS NOT NULL), 0) AS images_per_second,
+            max(peak_memory_mb) AS peak_memory_mb
+        FROM base.shown_epochs GROUP BY run_id""",
+    """CREATE VIEW base.sizes AS
+        SELECT s.run_id, TRY_CAST(e.body ->> '$.facts.parameters' AS BIGINT) AS parameters
+        FROM base.events e JOIN base.shown s USING (source) WHERE e.name = 'opened'
+        QUALIFY row_number() OVER (PARTITION BY s.run_id ORDER BY e.attempt DESC, e.seq DESC) = 1""",
+    f"""CREATE VIEW leaderboard AS
+        SELECT v.study, v.run_id, v.name, v.status, v.reason,
+            CASE WHEN list_contains(from_json(b.external -> '$.unknown', '["VARCHAR"]'), 'seed') THEN NULL
+                ELSE coalesce(c.seed, TRY_CAST(v.configuration ->> '$.seed' AS BIGINT)) END AS seed,
+            coalesce(c.settings, '{{}}') AS axes, coalesce(c.unknown, b.external -> '$.unknown', '[]') AS unknown,
+            c.baseline, e.selected,
+            CASE WHEN b.external ->> '$.kind' <> 'progress log' OR b.external IS NULL THEN e.epoch
+                ELSE TRY_CAST(b.external ->> '$.facts.checkpoint' AS INTEGER) END AS epoch,
+            coalesce(t.last_epoch, p.last_epoch) AS last_epoch, e.split, e.resolution, e.images, e.skipped, {_MARKS},
+            e.loss, to_json(e.metrics) AS metrics, e.protocol,
+            coalesce(t.hours, TRY_CAST(b.external ->> '$.facts.hours' AS DOUBLE)) AS hours, t.images_per_second,
+            t.peak_memory_mb, z.parameters, v.external, coalesce(n.tags, '[]') AS tags
+        FROM main.runs v LEFT JOIN base.shown_runs b USING (run_id)
+            LEFT JOIN base.shown_cells c ON c.study = v.study AND c.run_id = v.run_id
+            LEFT JOIN base.ranked e ON e.run_id = v.run_id AND e.study IS NOT DISTINCT FROM v.study
+            LEFT JOIN base.reported p ON p.run_id = v.run_id
+            LEFT JOIN base.courses t ON t.run_id = v.run_id
+            LEFT JOIN base.sizes z ON z.run_id = v.run_id
+            LEFT JOIN base.shown_notes n ON n.run_id = v.run_id
+        WHERE c.current IS NOT FALSE""",
+    f"""CREATE VIEW paired AS
+        SELECT c.study, c.run_id, c.baseline, c.seed, e.split, e.resolution, e.epoch, b.epoch AS baseline_epoch,
+            i.image, {_DIFFERENCES}
+        FROM base.shown_cells c JOIN base.reported_evaluations e ON e.run_id = c.run_id
+            JOIN base.reported_evaluations b
+                ON b.run_id = c.baseline AND b.split = e.split AND b.resolution = e.resolution
+            JOIN base.images i ON i.source = e.source AND i.seq = e.seq
+            JOIN base.images j ON j.source = b.source AND j.seq = b.seq AND j.image = i.image
+        WHERE c.current AND c.baseline <> c.run_id""",
+)
+"""Migration 4."""

@@ -1,6 +1,7 @@
 """`ablate db verify`: whether the database says what the run directories say.
 
-Both are brought up to date, then every public view is compared: per run (or study) the number of its rows and a
+Both are brought up to date, then every public view is compared but those made from others (`leaderboard`,
+`best_epochs`, `paired`): per run (or study) the number of its rows and a
 sum of their hashes, so that ten thousand runs fit into memory.
 """
 
@@ -28,7 +29,7 @@ VIEWS = {
     "notes": "run_id",
     "tags": "run_id",
 }
-"""The public views, and the column by which differences are named."""
+"""The public views with rows of their own, and the column by which differences are named."""
 
 _TRIES = 3
 
