@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
         "results",
         "study",
     },
-    "engine": {"errors", "evaluated", "plugins", "task", "runs", "study", "results"},
+    "engine": {"errors", "evaluated", "plugins", "task", "runs", "study", "results", "report.charts.sheet"},
     "cli": {
         *("errors", "plugins", "task", "runs", "study", "external", "results", "report", "engine"),
         *("depth.alignment", "depth.config", "depth.data", "depth.logged", "depth.model.export"),

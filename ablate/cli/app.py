@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ablate.cli import data, database, health, maintenance, options, reports, runs, studies
+from ablate.cli import data, database, health, maintenance, options, reports, runs, studies, syncing
 from ablate.cli.align import align
 from ablate.cli.anywhere import Group
 from ablate.cli.evaluate import evaluate
@@ -71,5 +71,6 @@ app.command()(maintenance.rm)
 app.command()(maintenance.gc)
 app.command()(health.doctor)
 app.command()(studies.schema)
+app.add_typer(syncing.app, name="wandb")
 app.add_typer(data.app, name="data")
 app.add_typer(database.app, name="db")

@@ -121,6 +121,7 @@ def status(
         emit(json.dumps(status_data(rows), indent=1))
     else:
         show_status(rows)
+    _say_what_wandb_lacks(runs_dir)
 
 
 def ls(
@@ -171,6 +172,16 @@ def show(
         emit(json.dumps(details.as_data(), indent=1))
     else:
         show_details(details)
+
+
+def _say_what_wandb_lacks(runs_dir: Path) -> None:
+    from ablate.cli.console import say
+    from ablate.engine.mirror_target import lacking
+    from ablate.runs.paths import RunsDir
+
+    names = [paths.name for paths in RunsDir(runs_dir).runs() if lacking(paths)]
+    if names:
+        say(f"wandb lacks something of {len(names)} runs, such as {names[0]}; `ablate wandb sync` sends it")
 
 
 def _say_how_fresh(results: Results) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ablate.engine import collect, machine
 from ablate.engine.environment import versions
+from ablate.engine.mirror_target import lacking
 from ablate.errors import AblateError, HeldError, RecordError
 from ablate.results import verify
 from ablate.runs import directory, files, journal, lease, states
@@ -63,6 +64,7 @@ def examine(db: Path, runs_dir: Path) -> Iterator[Finding]:
     yield from _studies(runs)
     yield from _runs(runs)
     yield from _left_behind(runs)
+    yield from _mirrors(runs)
     yield from _processes(runs)
     yield from _database(db, runs_dir)
 
@@ -236,6 +238,13 @@ def _leftovers(paths: RunPaths) -> Iterator[Finding]:
         return
     if status.state is State.PAUSED and status.reason is Reason.KILLED:
         yield _wrong("leftovers", f"{paths.name}: {status.message}", f"`ablate resume {paths.name}`, or run its study")
+
+
+def _mirrors(runs: RunsDir) -> Iterator[Finding]:
+    for paths in runs.runs():
+        if why := lacking(paths):
+            text = f"{paths.name}: wandb lacks something of it: {why}"
+            yield Finding("wandb", Level.NOTE, text, f"`ablate wandb sync {paths.name}` sends it; all is kept here")
 
 
 def _left_behind(runs: RunsDir) -> Iterator[Finding]:

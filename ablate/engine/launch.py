@@ -13,6 +13,7 @@ from ablate.engine import brought
 from ablate.engine import plan as planning
 from ablate.engine.devices import find_devices
 from ablate.engine.environment import default_threads
+from ablate.engine.mirror_target import mode_of
 from ablate.engine.plan import Action, Order, Planned
 from ablate.engine.policy import Rules
 from ablate.engine.scheduler import Ended, Job, Scheduler, Watch
@@ -57,7 +58,7 @@ class Where:
     def job(self, paths: RunPaths, wandb: Mapping[str, Any], pool: Pool | None = None) -> Job:
         pool = pool or self.pool()
         threads = self.threads or default_threads(pool.workers)
-        mirrored = wandb.get("mode", "disabled") != "disabled"
+        mirrored = mode_of(wandb) != "disabled"
         device = pool.devices[0].name
         return Job(paths, device, threads, self.runs.cache.absolute(), self.from_scratch, mirrored)
 
@@ -145,7 +146,7 @@ def train_study(
             return []
         check_data(plan.task, plan.to_train, where.runs.cache.absolute(), say)
         record_study(plan, where.runs)
-        mirror = {"project": plan.study.study, "group": plan.study.study}
+        mirror: dict[str, Any] = {"group": plan.study.study}
         mirror |= plan.study.wandb.model_dump(mode="json", exclude_none=True)
         jobs = []
         for item in planning.in_order(plan.to_train, where.order, plan.task):

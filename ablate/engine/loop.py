@@ -224,6 +224,7 @@ class Loop:
                 "images": list(error.samples),
                 "gradient_norms": {part: _finite(norm) for part, norm in self.session.gradient_norms().items()},
             }
+            self._record_scalars()
             self.journal.append("event", self.position.epoch, self.position.step, body)
             raise
 

@@ -1,8 +1,7 @@
 """A live copy of one run in wandb: `python -m ablate.engine.mirror RUN_DIR --pid WORKER`.
 
-A consumer of the journal in a process of its own: whatever happens to it, the run goes on, and the journal
-keeps everything. `wandb.json` holds how far a finished session came; a session that was cut off is sent again
-from there. The journal's sequence number is wandb's step, so a record that is sent twice is one record there.
+A consumer of the journal in a process of its own: whatever happens to it, the run goes on, and the journal keeps
+everything. What wandb lacks is sent by the mirror of the run's next attempt, or by `ablate wandb sync`.
 """
 
 from __future__ import annotations
@@ -15,36 +14,38 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ablate.errors import RecordError
-from ablate.runs import directory, files, journal, states
-from ablate.runs.journal import Line, Record
-from ablate.runs.lease import process_started
+from ablate.engine.mirror_session import Session, rows_of
+from ablate.engine.mirror_target import (
+    OFFLINE,
+    Target,
+    arrival,
+    folder_of,
+    mode_of,
+    read_mirrored,
+    target_of,
+    write_arrived,
+    write_failure,
+)
+from ablate.runs import directory, journal
+from ablate.runs.journal import Line
+from ablate.runs.lease import Lease, process_started
 from ablate.runs.paths import RunPaths
 
 _POLL = 0.5
+_FINISH = 900.0
+"""Seconds that wandb has for what is left when the run has ended. Nobody waits for it but this process."""
+_TURN = 60.0
+"""Seconds that the mirror of an earlier attempt has to finish."""
 
 
-def charted(record: Record) -> dict[str, float] | None:
-    """The numbers of a record under wandb's names; None if it has none."""
-    if record.type == "epoch":
-        body = record.body
-        keys = ("train_loss", "lr", "seconds", "images_per_second", "peak_memory_mb")
-        found = {f"train/{key.removeprefix('train_')}": body[key] for key in keys if body.get(key) is not None}
-    elif record.type == "evaluation":
-        prefix = f"{record.body['split']}/{record.body['resolution']}/"
-        values = {**record.body["metrics"], "loss": record.body["loss"]}
-        found = {prefix + key: value for key, value in values.items() if value is not None}
-    else:
-        return None
-    return {"epoch": record.epoch, **found}
-
-
-def lines(paths: RunPaths, offset: int, alive: Iterator[bool]) -> Iterator[Line]:
-    """Journal lines from `offset` on, as they are written, until the writer is gone and all are read."""
+def lines(paths: RunPaths, alive: Iterator[bool]) -> Iterator[Line | None]:
+    """Journal lines as they are written, until the writer is gone and all are read; None whenever there are no more."""
+    offset = 0
     for living in alive:
         for line in journal.read(paths.journal, offset):
             offset = line.end
             yield line
+        yield None
         if not living:
             return
 
@@ -58,40 +59,37 @@ def while_alive(pid: int) -> Iterator[bool]:
     yield False
 
 
-def sent_so_far(paths: RunPaths) -> int:
-    """The journal offset up to which wandb has everything."""
-    try:
-        return int(files.read_json(paths.mirror)["offset"])
-    except (FileNotFoundError, RecordError, KeyError, TypeError, ValueError):
-        return 0
+def mirror(paths: RunPaths, target: Target, alive: Iterator[bool], pid: int | None = None) -> None:
+    """Sends what is new until the run's process ends. Raises whatever wandb raises.
+
+    A server knows which rows it has. Without one, they are those of sessions that were finished: a session that was cut
+    off is written again, and a reader who takes each step once has every row once.
+    """
+    found = read_mirrored(paths).places.get(OFFLINE) if target.mode == "offline" else None
+    sent = found.bytes if found else 0
+    rows, end = rows_of(paths, target), 0
+    session = Session.open(paths, target, folder_of(paths), pid=pid, patience=_FINISH)
+    for line in lines(paths, alive):
+        if line is None:
+            session.heed_notes()
+            continue
+        end = line.end
+        session.take(line.record, rows, arrived=end <= sent)
+    url = session.url
+    session.close(rows)
+    write_arrived(paths, target.place, arrival(paths, target, end, url))
 
 
-def mirror(paths: RunPaths, settings: Mapping[str, Any], alive: Iterator[bool]) -> None:
-    """Sends what is new until the run's process ends. Raises whatever wandb raises."""
-    import wandb
+def with_remedy(error: BaseException, name: str) -> str:
+    """What went wrong, and what sends the run later."""
+    text = f"{type(error).__name__}: {error}".strip()
+    return f"{text}\n`ablate wandb sync {name}` sends it later"
 
-    offset = sent_so_far(paths)
-    identity = directory.read_identity(paths)
-    run = wandb.init(
-        id=identity.run_id,
-        name=identity.name,
-        project=settings.get("project") or "ablate",
-        group=settings.get("group"),
-        mode=settings["mode"],
-        resume="allow",
-        config=dict(directory.read_config(paths).config),
-        dir=str(paths.root),
-        settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
-    )
-    run.define_metric("*", step_metric="epoch")
-    for line in lines(paths, offset, alive):
-        offset = line.end
-        numbers = charted(line.record)
-        if numbers is not None:
-            run.log(numbers, step=line.record.seq)
-    outcome = states.read_outcome(paths)
-    run.finish(exit_code=0 if outcome is None or outcome.state is not states.State.FAILED else 1)
-    files.write_json(paths.mirror, {"v": 1, "offset": offset})
+
+def settle_in() -> None:
+    """This process yields to those that train, and wandb reports no errors of its own."""
+    os.nice(10)
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
 
 
 def main(arguments: list[str]) -> int:
@@ -100,12 +98,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--pid", type=int, default=0)
     options = parser.parse_args(arguments)
     paths = RunPaths(options.run)
-    settings = directory.read_config(paths).wandb
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    settle_in()
     try:
-        mirror(paths, settings, while_alive(options.pid))
+        settings: Mapping[str, Any] = directory.read_config(paths).wandb
+        with Lease.acquire(paths.mirror_lock, f"wandb's copy of {paths.name}", patience=_TURN):
+            target = target_of(settings, mode_of(settings))
+            mirror(paths, target, while_alive(options.pid), options.pid or None)
     except Exception as error:  # its failure is its own: the run neither knows nor waits
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        text = with_remedy(error, paths.name)
+        write_failure(paths, text)
+        sys.stderr.write(f"{text}\n")
         return 1
     return 0
 

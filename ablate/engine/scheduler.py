@@ -270,7 +270,7 @@ class Scheduler:
             self._ingested_at = time.monotonic()
 
     def _wait_for_mirrors(self) -> None:
-        """Gives wandb a moment to finish. What it does not get now, the next attempt or nobody sends: no run waits."""
+        """Gives wandb a moment to finish. What it does not get now, `ablate wandb sync` sends: no run waits."""
         deadline = time.monotonic() + _MIRROR_PATIENCE
         for job, process in self._mirrors:
             try:
@@ -279,7 +279,10 @@ class Scheduler:
                 self.watch.warn(f"wandb is still busy with {job.paths.name}; it goes on in the background")
             else:
                 if code:
-                    self.watch.warn(f"wandb has no copy of {job.paths.name}; why: {job.paths.mirror_log}")
+                    self.watch.warn(
+                        f"wandb has no copy of {job.paths.name}; `ablate wandb sync {job.paths.name}` sends it later; "
+                        f"why: {job.paths.mirror_log}"
+                    )
 
 
 def _silence(worker: Worker, seconds: float) -> str:

@@ -69,8 +69,13 @@ class RunPaths:
 
     @property
     def mirror(self) -> Path:
-        """How far the wandb mirror has come."""
+        """What wandb has of the run."""
         return self.root / "wandb.json"
+
+    @property
+    def mirror_lock(self) -> Path:
+        """Held by the process that sends to wandb."""
+        return self.root / "wandb.lock"
 
     @property
     def mirror_log(self) -> Path:

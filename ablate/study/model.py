@@ -99,8 +99,12 @@ class WandbSettings(Settings):
         default="disabled", description="Mirror runs to Weights & Biases; a failure there never stops a run."
     )
     project: str | None = Field(
-        default=None, min_length=1, max_length=128, description="The study's name if not given."
+        default=None, min_length=1, max_length=128, description="WANDB_PROJECT, or the study's name, if not given."
     )
+    entity: str | None = Field(
+        default=None, min_length=1, max_length=128, description="WANDB_ENTITY, or the account's own, if not given."
+    )
+    log_every: int = Field(default=10, ge=1, description="Of single steps every n-th is logged, and the first.")
 
 
 class Extras(Settings):

@@ -23,7 +23,7 @@ def override(study: Study, overrides: Sequence[str], known: Catalogue) -> Study:
     """The study with every `key=value` of `overrides` applied, later ones last.
 
     A pinned setting is no axis any more: it leaves `grid`, `zip`, `ablate` and `baseline`. Beside the task's
-    settings, `seeds=[0, 1]` (or `seed=1`), `wandb.mode` and `wandb.project` can be set. Raises StudyError.
+    settings, `seeds=[0, 1]` (or `seed=1`), the settings of `wandb` can be set. Raises StudyError.
     """
     for text in overrides:
         study = _Option.parse(text).apply(study, known)

@@ -196,7 +196,7 @@ class _Parser:
 
     def _wandb(self) -> WandbSettings:
         reader = Reader(self.problems, catalogue(Extras))
-        data = reader.mapping(("wandb",), self.data.get("wandb"), "mode and project")
+        data = reader.mapping(("wandb",), self.data.get("wandb"), "its settings, such as mode and project")
         settings = reader.settings(("extras",), (), {"wandb": data})
         return WandbSettings(**nest(settings).get("wandb", {}))
 

@@ -62,7 +62,7 @@ class StudyRecord:
     select: Mapping[str, str]
     declared: float
     axes: tuple[str, ...]
-    wandb: Mapping[str, str | None]
+    wandb: Mapping[str, str | int | None]
     cells: tuple[CellRecord, ...]
     v: int = VERSION
 

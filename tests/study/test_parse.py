@@ -154,7 +154,7 @@ MISTAKES = [
     ("seeds: [true]", 2, 9, "seeds", "found true", None),
     ("wandb: {mode: onlin}", 2, 15, "wandb.mode", "expected one of", "did you mean online?"),
     ("wandb: {mod: online}", 2, 9, "wandb.mod", "no such setting", "did you mean wandb.mode?"),
-    ("wandb: online", 2, 8, "wandb", "expected a mapping of mode and project", None),
+    ("wandb: online", 2, 8, "wandb", "expected a mapping of its settings, such as mode and project", None),
     ("task: dept", 2, 7, "task", "no task 'dept'", "did you mean depth?"),
     ("task: [x]", 2, 7, "task", "no task ['x']", "installed tasks: depth, toy"),
     ("task: toy\nbase: {train.lr: 1}", 3, 8, "train.lr", "no such setting", None),

@@ -48,7 +48,7 @@ def test_it_holds_what_reports_need(declare: Declare, study_text: str) -> None:
     assert found["overrides"] == ["seeds=[4]"]
     assert found["select"] == {"metric": "abs_rel", "split": "val", "resolution": "reduced"}
     assert found["axes"] == ["model.attention", "model.compression", "train.lr"]
-    assert found["wandb"] == {"mode": "disabled", "project": None}
+    assert found["wandb"] == {"mode": "disabled", "project": None, "entity": None, "log_every": 10}
     assert len(found["cells"]) == 7
     third, fifth = found["cells"][2], found["cells"][4]
     assert fifth == {
