@@ -53,7 +53,7 @@ class Queries:
             FROM base.shown_studies s JOIN main.studies v USING (study) ORDER BY s.study""",
             [],
         )
-        return tuple(StudyRow(*_parsed(row, 4, 5, 6, 7)) for row in rows)
+        return tuple(_study(_parsed(row, 4, 5, 6, 7)) for row in rows)
 
     def cells(
         self, study: str | None = None, *, current: bool = True, run_id: str | None = None
@@ -229,6 +229,12 @@ class Queries:
 
     def _describe(self, sql: str, parameters: Sequence[object]) -> list[str]:
         return [row[0] for row in self._fetch(f"DESCRIBE {sql}", parameters)]
+
+
+def _study(values: list[Any]) -> StudyRow:
+    select = dict(values[5])
+    compare, metric = select.pop("compare", None), select.pop("primary", None)
+    return StudyRow(*values[:5], select, *values[6:], compare=compare, metric=metric)
 
 
 def _parsed(row: tuple[Any, ...], *places: int) -> list[Any]:
