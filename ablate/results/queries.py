@@ -216,6 +216,10 @@ class Queries:
         rows = self._fetch("SELECT problem FROM base.sources WHERE present AND problem IS NOT NULL ORDER BY 1", [])
         return tuple(problem for (problem,) in rows)
 
+    def ask(self, sql: str, parameters: Sequence[object] = ()) -> Answer:
+        """The rows of any query, over the tables too; for modules of this room."""
+        return self._fetch(sql, parameters)
+
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> tuple[list[str], Answer]:
         """Any query over the public views: the column names and the rows."""
         return self._describe(sql, parameters), self._fetch(sql, parameters)
