@@ -122,7 +122,7 @@ def _network(name: str) -> Iterable[Tensor]:
     yield from model.pretrained(model.normalised(image))
     with torch.no_grad():  # or rectified linear units hide what came before them
         for number, amount in ((2, 1.0), (4, 10.0)):
-            cast(nn.Conv2d, cast(nn.Sequential, model.scratch.output_conv)[number]).bias.add_(amount)
+            cast(Tensor, model.scratch.output_conv[number].bias).add_(amount)
     yield model(image)
 
 

@@ -22,7 +22,7 @@ IGNORED: Mapping[str, str] = {
 
 def without(settings: Mapping[str, Any], ignored: Collection[str], prefix: str = "") -> dict[str, Any]:
     """The settings, nested, without those that are ignored."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in settings.items():
         key = f"{prefix}{name}"
         if key in ignored:

@@ -9,8 +9,8 @@ from typing import Any
 
 from ablate.report.comparability import Discrepancy, Estimand, Recorded, between
 from ablate.report.ignored import IGNORED, without
-from ablate.results.records import RunRow
 from ablate.results.recorded import RunFacts
+from ablate.results.records import RunRow
 from ablate.study.remarks import UNKNOWN, is_unknown
 
 CODE = "code"

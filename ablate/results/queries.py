@@ -236,9 +236,9 @@ class Queries:
 
 
 def _study(values: list[Any]) -> StudyRow:
-    select = dict(values[5])
+    select: dict[str, Any] = dict(values[5])
     compare, metric = select.pop("compare", None), select.pop("primary", None)
-    return StudyRow(*values[:5], select, *values[6:], compare=compare, metric=metric)
+    return StudyRow(*[*values[:5], select, *values[6:], compare, metric])
 
 
 def _parsed(row: tuple[Any, ...], *places: int) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ablate.report.stats.difference import LEVEL, Difference, Observed, difference, observed
 from ablate.report.stats.multiplicity import holm
-from ablate.report.stats.pooling import Means
+from ablate.report.stats.pooling import Pool, pooled
 from ablate.report.stats.scores import Scores
 from ablate.task import Metric
 
@@ -51,12 +51,12 @@ def judge(
     is how many seeds each arm should have. `confounds` are what else differs between the two arms, from the
     comparability check: such a pair gets no verdict.
     """
-    means = scores.means()
+    pool = pooled(scores.means())
     cases = [
         _Case(scores, metric, arm, baseline, tuple((confounds or {}).get((arm, baseline), ())), seeds_planned or {})
         for arm, baseline in planned
     ]
-    found = [case.estimate(means, level) for case in cases]
+    found = [case.estimate(pool, level) for case in cases]
     p_values = [1.0 if one is None or case.confounds else one.p for one, case in zip(found, cases, strict=True)]
     adjusted = holm(p_values)
     return tuple(
@@ -73,10 +73,10 @@ class _Case:
     confounds: tuple[str, ...]
     planned: Mapping[str, int]
 
-    def estimate(self, means: Means, level: float) -> Difference | None:
+    def estimate(self, pool: Pool, level: float) -> Difference | None:
         if not self._present() or len(self.scores.images) < 2:
             return None
-        return difference(self.scores, self.arm, self.baseline, level, means)
+        return difference(self.scores, self.arm, self.baseline, level, pool)
 
     def _present(self) -> bool:
         return all(self.scores.runs.get(name) for name in (self.arm, self.baseline))
@@ -103,11 +103,11 @@ class _Case:
         return Verdict(*names, outcome, sentence, comparisons, found, p, seen, why)
 
     def _why_none(self, found: Difference | None) -> str | None:
+        if self.confounds:
+            return f"they also differ in {_listed(self.confounds)}"
         if not self._present():
             missing = next(name for name in (self.arm, self.baseline) if not self.scores.runs.get(name))
             return f"{missing} has no result"
-        if self.confounds:
-            return f"they also differ in {_listed(self.confounds)}"
         if len(self.scores.images) < 2:
             return "there is one image only"
         if found is not None:
