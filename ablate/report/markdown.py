@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from ablate.report.data_notes import NOT_RECORDED, differing_data
 from ablate.report.externals import MARK, is_logged, not_stated
+from ablate.report.markdown_judgement import conclusions
 from ablate.report.summary import RunSummary, Score, StudySummary
 from ablate.report.tables import Table, last_is_selected, short_names, show, state, tables
 from ablate.results.records import State
@@ -33,6 +34,7 @@ def render_markdown(summaries: Sequence[StudySummary]) -> str:
 def _study(summary: StudySummary) -> str:
     blocks = [f"## {escape(summary.study) if summary.study is not None else 'Runs outside any study'}"]
     logged = bool(summary.runs) and all(is_logged(run) for run in summary.runs)
+    blocks += conclusions(summary.judgement, escape)
     blocks.append("### As reported" if logged else f"### Selected epoch{_how_selected(summary)}")
     blocks += [_table(summary, table) for table in tables(summary, "selected")]
     if not any(run.scores for run in summary.runs):

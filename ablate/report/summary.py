@@ -11,6 +11,7 @@ from ablate.report.data_notes import differing_data, short_prints
 from ablate.report.externals import as_stated, sentences, settings_beside
 from ablate.report.flags import Course, flags
 from ablate.report.judgement import Judgement
+from ablate.report.judging import judge_study, primary_metric
 from ablate.results.certificates import certificate_of
 from ablate.results.open import Results
 from ablate.results.records import CellRow, EvaluationRow, Note, Origin, Reason, RunRow, State, StudyRow
@@ -124,8 +125,14 @@ def _study(
     beside = settings_beside(cells, runs, study.axes)
     rows = tuple(replace(row, settings={**beside.get(row.run_id, {}), **row.settings}) for row in rows)
     notes += differing_data(rows)
+    judgement = judge_study(results, study, cells, runs, rows, metrics, select)
+    if rows and primary_metric(study, metrics, select) is None:
+        named = "the loss" if select and select.metric == "loss" else "no metric"
+        notes.append(
+            f"no verdicts: the study selects epochs by {named}; name a metric, such as `metric: {metrics[0].key}`"
+        )
     return StudySummary(
-        study.study, study.task, study.file, tuple(study.axes), metrics, select, rows, tuple(notes)
+        study.study, study.task, study.file, tuple(study.axes), metrics, select, rows, tuple(notes), judgement
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ablate.report.judgement_data import judgement_data
 from ablate.report.summary import RunSummary, Score, StudySummary
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -86,6 +87,7 @@ def _study(summary: StudySummary) -> dict[str, Any]:
         "select": summary.select.model_dump() if summary.select else None,
         "metrics": [asdict(metric) for metric in summary.metrics],
         "runs": [_run(run) for run in summary.runs],
+        "judgement": judgement_data(summary.judgement),
     }
 
 

@@ -64,6 +64,22 @@ def judge(
     )
 
 
+def described(
+    scores: Scores, metric: Metric, pairs: Sequence[tuple[str, str]], level: float = LEVEL
+) -> tuple[Verdict, ...]:
+    """The differences of the pairs that have results, without a claim: for metrics that no verdict is about."""
+    pool = pooled(scores.means())
+    found = []
+    for arm, baseline in pairs:
+        case = _Case(scores, metric, arm, baseline, (), {})
+        if case.present():
+            one, seen = case.estimate(pool, level), observed(scores, arm, baseline)
+            found.append(
+                Verdict(arm, baseline, metric.key, "no verdict", case.described(one, seen), len(pairs), one, None, seen)
+            )
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class _Case:
     scores: Scores
@@ -74,17 +90,24 @@ class _Case:
     planned: Mapping[str, int]
 
     def estimate(self, pool: Pool, level: float) -> Difference | None:
-        if not self._present() or len(self.scores.images) < 2:
+        if not self.present() or len(self.scores.images) < 2:
             return None
         return difference(self.scores, self.arm, self.baseline, level, pool)
 
-    def _present(self) -> bool:
+    def present(self) -> bool:
         return all(self.scores.runs.get(name) for name in (self.arm, self.baseline))
+
+    def described(self, found: Difference | None, seen: Observed) -> str:
+        interval = f" ({100 * found.level:g} % interval {_signed(found.low)} to {_signed(found.high)})" if found else ""
+        estimate = found.estimate if found else seen.estimate
+        return (
+            f"{self.arm} against {self.baseline}: {_signed(estimate)} {self.metric.header}{interval}, without a claim."
+        )
 
     def verdict(self, found: Difference | None, p: float, comparisons: int, alpha: float) -> Verdict:
         why = self._why_none(found)
         if why is not None or found is None:
-            seen = observed(self.scores, self.arm, self.baseline) if self._present() else None
+            seen = observed(self.scores, self.arm, self.baseline) if self.present() else None
             return self._made("no verdict", self._silent(why or "", seen), comparisons, found, None, seen, why)
         outcome = _outcome(found, p, alpha, self.metric)
         return self._made(outcome, self._sentence(found, outcome, p, comparisons), comparisons, found, p)
@@ -105,7 +128,7 @@ class _Case:
     def _why_none(self, found: Difference | None) -> str | None:
         if self.confounds:
             return f"they also differ in {_listed(self.confounds)}"
-        if not self._present():
+        if not self.present():
             missing = next(name for name in (self.arm, self.baseline) if not self.scores.runs.get(name))
             return f"{missing} has no result"
         if len(self.scores.images) < 2:
