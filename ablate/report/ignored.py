@@ -13,11 +13,10 @@ IGNORED: Mapping[str, str] = {
     "data.mix.split": "a path; the digests of the lists are compared",
     "data.workers": "who loads an image does not change it",
     "data.cache_mb": "an image from memory is the image from the disk",
-    "train.checkpoint.every": "saving changes nothing",
-    "train.checkpoint.keep_every": "keeping what was saved changes nothing",
+    "train.checkpoint": "saving and keeping what was saved change nothing",
     "train.on_oom": "what was done when memory ran out is compared, as the memory ladder",
 }
-"""Dotted key -> reason; keys within a list of mappings like those within one mapping."""
+"""Dotted key of a setting or a group -> reason; keys within a list of mappings like those within one mapping."""
 
 
 def without(settings: Mapping[str, Any], ignored: Collection[str], prefix: str = "") -> dict[str, Any]:

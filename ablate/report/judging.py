@@ -40,8 +40,13 @@ NO_SCORES = Scores((), np.zeros(0, dtype=np.intp), {}, 0)
 
 
 def primary_metric(study: StudyRow, metrics: Sequence[Metric], select: SelectSettings | None) -> Metric | None:
-    """What the study names, else what it selects epochs by; None if that is no metric, such as the loss."""
+    """What the study names, else what it selects epochs by; None if that is no metric, such as the loss.
+
+    A study of imported runs alone names nothing: the task's first error is looked at, about which there are no verdicts.
+    """
     wanted = study.metric or (select.metric if select else None)
+    if wanted is None:
+        return next((metric for metric in metrics if metric.better == "min"), next(iter(metrics), None))
     return next((metric for metric in metrics if metric.key == wanted), None)
 
 

@@ -59,6 +59,8 @@ class _Page:
 
     def arms(self) -> str:
         judged = self.judged
+        if all(arm.external for arm in judged.arms):
+            return ""  # the tables below say the same
         costs = [key for key in _COSTS if any(arm.costs.get(key) is not None for arm in judged.arms)]
         metrics = list(judged.arms[0].scores) if judged.arms else []
         metrics.sort(key=lambda key: key != judged.metric.key)
@@ -83,7 +85,11 @@ class _Page:
         blocks = []
         for title, pairs in (("Not comparable", planned), ("Pairs with imported runs", others)):
             if pairs:
-                blocks += [f"#### {title}", self._list([_differing(pair) for pair in pairs])]
+                sets = [_unknown_of_both(pair) for pair in pairs]
+                common = [key for key in sets[0] if all(key in other for other in sets)] if len(sets) > 1 else []
+                said = [_differing(pair, common) for pair in pairs]
+                said += [f"unknown of all these, so that they may differ in it: {', '.join(common)}"] if common else []
+                blocks += [f"#### {title}", self._list(said)]
         return blocks
 
     def described(self) -> list[str]:
@@ -158,11 +164,15 @@ class _Page:
         return "\n".join(lines)
 
 
-def _differing(pair: Pair) -> str:
-    """'a and b differ in x (1 against 2); not known of one or both: y, z'."""
+def _unknown_of_both(pair: Pair) -> list[str]:
+    return [one.key for one in pair.discrepancies if one.first == one.second]
+
+
+def _differing(pair: Pair, elsewhere: Sequence[str]) -> str:
+    """'a and b differ in x (1 against 2); unknown of both: y, z'; what `elsewhere` says is left out."""
     known = [one.text for one in pair.discrepancies if one.is_known]
     known += [one.text for one in pair.discrepancies if not one.is_known and one.first != one.second]
-    unknown = [one.key for one in pair.discrepancies if one.first == one.second]
+    unknown = [key for key in _unknown_of_both(pair) if key not in elsewhere]
     beside = " beside the factor" if pair.planned else ""
     says = f"differ{beside} in {', '.join(known)}" if known else f"are not known to differ{beside}"
     return f"{pair.arm} and {pair.baseline} {says}" + (f"; unknown of both: {', '.join(unknown)}" if unknown else "")

@@ -35,6 +35,7 @@ def recorded_of(runs: Sequence[Known], ignored: Collection[str] = tuple(IGNORED)
     aspects = {one.run.run_id: _aspects(one) for one in runs}
     known = list(dict.fromkeys(key for found in aspects.values() for key in found))
     leaves = dict.fromkeys(leaf for one in runs for leaf in _leaves(one.run.configuration))
+    leaves |= dict.fromkeys(key for one in runs if one.run.external is not None for key in one.run.external.unknown)
     found = {}
     for one in runs:
         external = one.run.external
@@ -83,11 +84,9 @@ def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 def _completed(stated: Mapping[str, Any], unknown: tuple[str, ...], leaves: Collection[str]) -> dict[str, Any]:
     """What a source states, with what it does not state as `UNKNOWN`, and None for what does not apply."""
     found = json.loads(json.dumps(stated))
-    for key in unknown:
-        _put(found, key, UNKNOWN)
-    for key in leaves:
-        if not is_unknown(key, unknown):
-            _put(found, key, None)
+    groups = {key for key in leaves if any(leaf.startswith(f"{key}.") for leaf in leaves)}
+    for key in (key for key in leaves if key not in groups):
+        _put(found, key, UNKNOWN if is_unknown(key, unknown) else None)
     return dict(found)
 
 

@@ -127,10 +127,8 @@ def _study(
     notes += differing_data(rows)
     judgement = judge_study(results, study, cells, runs, rows, metrics, select)
     if rows and primary_metric(study, metrics, select) is None:
-        named = "the loss" if select and select.metric == "loss" else "no metric"
-        notes.append(
-            f"no verdicts: the study selects epochs by {named}; name a metric, such as `metric: {metrics[0].key}`"
-        )
+        named = select.metric if select else "nothing"
+        notes.append(f"no verdicts: epochs are selected by {named}; name a metric, such as `metric: {metrics[0].key}`")
     return StudySummary(
         study.study, study.task, study.file, tuple(study.axes), metrics, select, rows, tuple(notes), judgement
     )  # fmt: skip
