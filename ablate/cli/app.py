@@ -9,6 +9,7 @@ import typer
 from ablate.cli import data, database, health, maintenance, options, reports, runs, studies
 from ablate.cli.align import align
 from ablate.cli.anywhere import Group
+from ablate.cli.comparing import compare
 from ablate.cli.evaluate import evaluate
 from ablate.cli.export import export
 from ablate.cli.importing import import_
@@ -56,6 +57,7 @@ app.command()(runs.status)
 app.command()(runs.ls)
 app.command()(runs.show)
 app.command()(reports.report)
+app.command()(compare)
 app.command()(note)
 app.command()(tag)
 app.command("import")(import_)

@@ -115,7 +115,9 @@ class _Judge:
         pairs = self._pairs(self._recorded(runs, facts))
         planned = [(pair.arm, pair.baseline) for pair in pairs if pair.planned]
         images = self._images()
-        confounded = {(p.arm, p.baseline): _texts(p.discrepancies) for p in pairs if p.discrepancies and p.planned}
+        confounded = {
+            (p.arm, p.baseline): confounds_of(p.discrepancies) for p in pairs if p.discrepancies and p.planned
+        }
         scores, said = self._scores(images, self.metric.key, self._usable(pairs))
         counts = {group.name: len(group.runs) for group in self.groups}
         verdicts = judge(scores, self.metric, planned, seeds_planned=counts, confounds=confounded)
@@ -322,7 +324,7 @@ def _factor(arm: Group, base: Group, estimand: Estimand) -> tuple[str, ...]:
     )
 
 
-def _texts(found: Sequence[Discrepancy]) -> list[str]:
+def confounds_of(found: Sequence[Discrepancy]) -> list[str]:
     """What is known to differ, then in one what may."""
     unknown = [one.key for one in found if not one.is_known]
     said = [one.text for one in found if one.is_known]

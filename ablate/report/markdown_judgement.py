@@ -18,6 +18,7 @@ Escape = Callable[[str], str]
 _MISSING = "–"
 _ARROWS = {"max": "↑", "min": "↓"}
 _COSTS = {"images_per_second": "images/s", "peak_memory_mb": "peak MiB", "parameters": "parameters"}
+_GROUPED = 12
 _MANY = 40
 """Lines of a list that a page shows; the rest is in the JSON report."""
 
@@ -175,7 +176,17 @@ def _differing(pair: Pair, elsewhere: Sequence[str]) -> str:
     unknown = [key for key in _unknown_of_both(pair) if key not in elsewhere]
     beside = " beside the factor" if pair.planned else ""
     says = f"differ{beside} in {', '.join(known)}" if known else f"are not known to differ{beside}"
-    return f"{pair.arm} and {pair.baseline} {says}" + (f"; unknown of both: {', '.join(unknown)}" if unknown else "")
+    return f"{pair.arm} and {pair.baseline} {says}" + (f"; unknown of both: {_grouped(unknown)}" if unknown else "")
+
+
+def _grouped(keys: Sequence[str]) -> str:
+    """Single settings by their keys, many of one group by their number: 'data.labels, 27 of train'."""
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        groups.setdefault(key.partition(".")[0], []).append(key)
+    return ", ".join(
+        ", ".join(found) if len(found) < _GROUPED else f"{len(found)} of {name}" for name, found in groups.items()
+    )
 
 
 def _failures(arm: Arm) -> str:

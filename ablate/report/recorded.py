@@ -44,7 +44,7 @@ def recorded_of(runs: Sequence[Known], ignored: Collection[str] = tuple(IGNORED)
         if external is not None:
             settings = without(_completed(one.run.configuration, unknown, leaves), ignored)
         complete = {key: aspects[one.run.run_id].get(key, UNKNOWN) for key in known}
-        found[one.run.run_id] = Recorded(one.run.name, settings, complete, unknown)
+        found[one.run.run_id] = Recorded(one.run.name, settings, complete)
     return found
 
 
@@ -53,13 +53,13 @@ def _aspects(one: Known) -> dict[str, Any]:
     facts = one.facts
     if one.run.external is not None:
         stated = dict(one.protocol or {})
-        always = (CODE, "data", "digests", "pretrained %", "memory ladder", "rollbacks", "shared modules")
+        always = (CODE, "data files", "digests", "pretrained %", "memory ladder", "rollbacks", "shared modules")
         return {"protocol": stated or UNKNOWN, **dict.fromkeys(always, UNKNOWN)}
     found: dict[str, Any] = {"digests": dict(facts.digests)}
     if one.protocol is not None:
         found["protocol"] = dict(one.protocol)
     if one.data is not None:
-        found["data"] = {"fingerprint": one.data[0][:_SHOWN], "contents": one.data[1][:_SHOWN]}
+        found["data files"] = {"fingerprint": one.data[0][:_SHOWN], "contents": one.data[1][:_SHOWN]}
     if facts.parts is not None:
         found["pretrained %"] = "no weights" if facts.pretrained is None else round(100 * facts.pretrained, 2)
     if facts.shared is not None:

@@ -111,6 +111,11 @@ def summarise(
     return summaries
 
 
+def summarise_runs(results: Results, runs: Sequence[RunRow], metrics: Sequence[Metric]) -> tuple[RunSummary, ...]:
+    """Rows of single runs, in the order given, whatever study holds them."""
+    return _rows(results, runs, {}, tuple(metrics), None)
+
+
 def _study(
     results: Results, study: StudyRow, metrics: tuple[Metric, ...], select: SelectSettings | None
 ) -> StudySummary:
