@@ -9,6 +9,7 @@ import typer
 from ablate.cli import data, database, health, maintenance, options, reports, runs, studies, syncing
 from ablate.cli.align import align
 from ablate.cli.anywhere import Group
+from ablate.cli.comparing import compare
 from ablate.cli.evaluate import evaluate
 from ablate.cli.export import export
 from ablate.cli.importing import import_
@@ -58,6 +59,7 @@ app.command()(runs.ls)
 app.command()(runs.show)
 app.command()(reports.report)
 app.command()(sql)
+app.command()(compare)
 app.command()(note)
 app.command()(tag)
 app.command("import")(import_)

@@ -42,8 +42,11 @@ def plan(
     deferred: options.Deferred = False,
     memory: options.Memory = None,
     as_json: options.Json = False,
+    db: options.Db = DEFAULT_DB,
 ) -> None:
     """Show the cells of a study: which are done, to resume or new, and why. Nothing is executed.
+
+    Also the smallest difference that 3, 5 and 10 seeds can show, once earlier results tell how much seeds matter.
 
     With --memory also what a training step needs: memory, and which cells do not fit.
 
@@ -60,7 +63,12 @@ def plan(
 
         emit(json.dumps(as_data(planned, cache, limit), indent=1))
     else:
+        from ablate.cli.console import say
+        from ablate.cli.detectable import detectable
+
         show(planned, cache, limit)
+        for sentence in detectable(planned, db, runs_dir):
+            say(sentence)
 
 
 def _size(text: str | None) -> int | None:

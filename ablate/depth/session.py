@@ -33,6 +33,7 @@ from ablate.depth.model.dpt import DPT, build, inverse_to_depth
 from ablate.depth.model.loadreport import LoadReport
 from ablate.depth.model.weights import load_weights
 from ablate.depth.objectives import OBJECTIVES, Option, Space
+from ablate.depth.probe import code_of
 from ablate.depth.protocol import protocol_of
 from ablate.depth.recipe import Average, Recipe, Stepped
 from ablate.depth.stages import Stage
@@ -79,6 +80,7 @@ class DepthSession:
             "notes": [*marks(config), *(loaded.lines() if loaded else []), *alignment_lines(aligned)],
             "marks": list(marks(config)),
             "images": self._image_counts(),
+            "code": code_of(config),
             "versions": {"torch": torch.__version__, "timm": timm.__version__, "numpy": np.__version__},
         }
         self.splits: tuple[str, ...] = tuple(name for name, frames in self._frames.items() if frames)

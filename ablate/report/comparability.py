@@ -12,9 +12,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ablate.errors import UsageError
+from ablate.study.estimand import Estimand as Estimand
+from ablate.study.estimand import Matched as Matched
+from ablate.study.estimand import Tuned as Tuned
+from ablate.study.estimand import read_estimand as read_estimand
 from ablate.study.remarks import UNKNOWN, is_unknown
 
+MATCHED = Matched()
 REPLICATES = ("seed",)
 """What repetitions of one arm differ in."""
 
@@ -53,42 +57,11 @@ class Discrepancy:
         return f"{self.key} ({_shown(self.first)} against {_shown(self.second)})"
 
 
-@dataclass(frozen=True)
-class Matched:
-    """`compare: matched`: two runs may differ in the factor under study alone."""
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """`compare: {tuned: {over: train.lr, trials: 4}}`: each arm is at its best of `trials` values of the settings `over`."""
-
-    over: tuple[str, ...]
-    trials: int
-
-
-Estimand = Matched | Tuned
-
-
-def read_estimand(value: Any) -> Estimand:
-    """What a study says under `compare:`; None is `matched`. Raises UsageError, with the two forms, for anything else."""
-    if value in (None, "matched", {"matched": None}):
-        return Matched()
-    details = value.get("tuned") if isinstance(value, Mapping) and len(value) == 1 else None
-    if isinstance(details, Mapping) and set(details) == {"over", "trials"}:
-        over = details["over"]
-        keys = (over,) if isinstance(over, str) else tuple(over) if isinstance(over, list | tuple) else ()
-        trials = details["trials"]
-        if keys and all(isinstance(key, str) and key for key in keys) and type(trials) is int and trials >= 1:
-            return Tuned(keys, trials)
-    shown = "`matched` or {tuned: {over: train.lr, trials: 4}}"
-    raise UsageError(f"compare: expected {shown}, found {json.dumps(value, default=str)}")
-
-
 def discrepancies(
     first: Recorded,
     second: Recorded,
     factor: Collection[str],
-    estimand: Estimand = Matched(),
+    estimand: Estimand = MATCHED,
     *,
     ignored: Collection[str] = (),
 ) -> tuple[Discrepancy, ...]:
@@ -111,7 +84,7 @@ def between(
     first: Sequence[Recorded],
     second: Sequence[Recorded],
     factor: Collection[str],
-    estimand: Estimand = Matched(),
+    estimand: Estimand = MATCHED,
     *,
     ignored: Collection[str] = (),
 ) -> tuple[Discrepancy, ...]:

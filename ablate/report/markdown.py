@@ -10,6 +10,7 @@ from tabulate import tabulate
 from ablate.report.columns import Column, groups, in_order
 from ablate.report.details import Details
 from ablate.report.externals import is_logged
+from ablate.report.markdown_judgement import conclusions
 from ablate.report.options import AS_USUAL, Options
 from ablate.report.said import about, how_selected, of_runs, one_line, unfinished
 from ablate.report.sections import fields, numbered, outputs, title
@@ -55,6 +56,7 @@ def render_markdown(summaries: Sequence[StudySummary], options: Options = AS_USU
 def _study(summary: StudySummary, options: Options) -> str:
     words = options.words
     blocks = [f"## {escape(summary.study) if summary.study is not None else words.outside}"]
+    blocks += conclusions(summary.judgement, escape)
     blocks += _comparison(summary, options)
     notes = [*summary.notes, *(unfinished(run, words) for run in summary.runs if run.status is not State.COMPLETE)]
     notes += of_runs(summary.runs, words, below=options.style == "progress")

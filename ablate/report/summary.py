@@ -12,6 +12,7 @@ from ablate.report.details import Details
 from ablate.report.externals import as_stated, sentences, settings_beside
 from ablate.report.flags import Course, flags
 from ablate.report.judgement import Judgement
+from ablate.report.judging import judge_study, primary_metric
 from ablate.results.certificates import certificate_of
 from ablate.results.open import Results
 from ablate.results.records import CellRow, EvaluationRow, Note, Origin, Reason, RunRow, State, StudyRow
@@ -125,6 +126,11 @@ def summarise_loose(
     return [StudySummary(None, None, None, (), tuple(metrics), select, rows, tuple(differing_data(rows)))]
 
 
+def summarise_runs(results: Results, runs: Sequence[RunRow], metrics: Sequence[Metric]) -> tuple[RunSummary, ...]:
+    """Rows of single runs, in the order given, whatever study holds them."""
+    return _rows(results, runs, {}, tuple(metrics), None)
+
+
 def _study(
     results: Results,
     study: StudyRow,
@@ -144,8 +150,12 @@ def _study(
     beside = settings_beside(cells, runs, study.axes)
     rows = tuple(replace(row, settings={**beside.get(row.run_id, {}), **row.settings}) for row in rows)
     notes += differing_data(rows)
+    judgement = judge_study(results, study, cells, runs, rows, metrics, select)
+    if rows and primary_metric(study, metrics, select) is None:
+        named = select.metric if select else "nothing"
+        notes.append(f"no verdicts: epochs are selected by {named}; name a metric, such as `metric: {metrics[0].key}`")
     return StudySummary(
-        study.study, study.task, study.file, tuple(study.axes), metrics, select, rows, tuple(notes)
+        study.study, study.task, study.file, tuple(study.axes), metrics, select, rows, tuple(notes), judgement
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ablate.errors import UsageError
 from ablate.report.columns import in_order
+from ablate.report.judgement_data import judgement_data
 from ablate.report.options import AS_USUAL, IDENTITY_COLUMNS, Options, axes_of, metrics_of, protocol_of
 from ablate.report.summary import RunSummary, Score, StudySummary
 
@@ -90,6 +91,7 @@ def _study(summary: StudySummary, options: Options) -> dict[str, Any]:
         "select": summary.select.model_dump() if summary.select else None,
         "metrics": [asdict(metric) for key in metrics for metric in summary.metrics if metric.key == key],
         "runs": [_run(run, metrics if options.metrics else None) for run in in_order(summary, options)],
+        "judgement": judgement_data(summary.judgement),
     }
 
 

@@ -71,7 +71,9 @@ def _store(connection: duckdb.DuckDBPyConnection, root: str, study: str, path: P
 
 
 def _row(record: StudyRecord) -> list[object]:
-    declared = (_text(record.overrides), _text(record.select), record.declared, _text(record.axes), _text(record.wandb))
+    # what verdicts are about stands beside what selects epochs: one column, and databases stay as they are
+    selection = {**record.select, "compare": record.compare, "primary": record.metric}
+    declared = (_text(record.overrides), _text(selection), record.declared, _text(record.axes), _text(record.wandb))
     return [record.task, record.file, record.text, *declared]
 
 

@@ -53,7 +53,7 @@ class Queries:
             FROM base.shown_studies s JOIN main.studies v USING (study) ORDER BY s.study""",
             [],
         )
-        return tuple(StudyRow(*_parsed(row, 4, 5, 6, 7)) for row in rows)
+        return tuple(_study(_parsed(row, 4, 5, 6, 7)) for row in rows)
 
     def cells(
         self, study: str | None = None, *, current: bool = True, run_id: str | None = None
@@ -225,6 +225,10 @@ class Queries:
         rows = self._fetch("SELECT problem FROM base.sources WHERE present AND problem IS NOT NULL ORDER BY 1", [])
         return tuple(problem for (problem,) in rows)
 
+    def ask(self, sql: str, parameters: Sequence[object] = ()) -> Answer:
+        """The rows of any query, over the tables too; for modules of this room."""
+        return self._fetch(sql, parameters)
+
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> tuple[list[str], Answer]:
         """Any query over the public views: the column names and the rows."""
         return self._describe(sql, parameters), self._fetch(sql, parameters)
@@ -238,6 +242,12 @@ class Queries:
 
     def _describe(self, sql: str, parameters: Sequence[object]) -> list[str]:
         return [row[0] for row in self._fetch(f"DESCRIBE {sql}", parameters)]
+
+
+def _study(values: list[Any]) -> StudyRow:
+    select: dict[str, Any] = dict(values[5])
+    compare, metric = select.pop("compare", None), select.pop("primary", None)
+    return StudyRow(*[*values[:5], select, *values[6:], compare, metric])
 
 
 def _parsed(row: tuple[Any, ...], *places: int) -> list[Any]:

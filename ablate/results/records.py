@@ -31,6 +31,10 @@ class StudyRow:
     wandb: Mapping[str, Any]
     declared: float
     cells: int
+    compare: Any = None
+    """As the study's file says it; see `ablate.study.estimand`."""
+    metric: str | None = None
+    """What verdicts are about; None for that of `select`."""
 
 
 @dataclass(frozen=True)

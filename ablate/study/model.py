@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import ErrorDetails
 
 from ablate.errors import StudyError
+from ablate.study.estimand import Estimand, Matched
 from ablate.study.settings import Catalogue, Complaint
 from ablate.study.yaml import Trail, printable
 from ablate.task import Settings
@@ -125,6 +126,9 @@ class Study(_Frozen):
     exclude: tuple[Mapping[str, tuple[Any, ...]], ...] = ()
     seeds: tuple[int, ...] = (0,)
     baseline: Mapping[str, Any] | None = None
+    compare: Estimand = Matched()
+    metric: str | None = None
+    """What verdicts are about; None for the metric by which epochs are selected."""
     wandb: WandbSettings = WandbSettings()
     priority: tuple[Priority, ...] = ()
     defer: tuple[Deferral, ...] = ()

@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ablate.study.axes import AxisReader
+from ablate.study.comparing import SECTIONS as COMPARING
+from ablate.study.comparing import CompareReader
 from ablate.study.model import Extras, Source, Study, WandbSettings, explain, known_part
 from ablate.study.reading import Problems, Reader
 from ablate.study.remarks import SECTIONS as REMARKS
@@ -22,7 +24,20 @@ from ablate.study.yaml import Document, Trail, shown
 from ablate.task import Task
 
 MATCHING = (*SCHEDULING, *REMARKS)
-SECTIONS = ("study", "task", "base", "grid", "zip", "ablate", "exclude", "seeds", "baseline", "wandb", *MATCHING)
+SECTIONS = (
+    "study",
+    "task",
+    "base",
+    "grid",
+    "zip",
+    "ablate",
+    "exclude",
+    "seeds",
+    "baseline",
+    *COMPARING,
+    "wandb",
+    *MATCHING,
+)
 NAME = r"[A-Za-z0-9]([A-Za-z0-9 ._-]{0,62}[A-Za-z0-9_-])?"
 DEFAULT_TASK = "depth"
 MAX_SEED = 2**31 - 1
@@ -37,7 +52,7 @@ def parse(document: Document, tasks: Mapping[str, Task]) -> Study:
     task = _task(problems, data, tasks)
     if task is None:
         problems.stop()
-    study = _Parser(problems, catalogue(task.Config), data).study(name, task.name)
+    study = _Parser(problems, catalogue(task.Config), data).study(name, task)
     problems.stop_if_any()
     check_base(study, catalogue(task.Config))
     return study
@@ -111,7 +126,7 @@ class _Parser:
     def reader(self) -> Reader:
         return Reader(self.problems, self.known)
 
-    def study(self, name: str, task: str) -> Study:
+    def study(self, name: str, task: Task) -> Study:
         axes = AxisReader(self.reader)
         grid, zipped = axes.read("grid", self.data.get("grid")), axes.read("zip", self.data.get("zip"))
         axes.check_zip(grid, zipped)
@@ -121,7 +136,7 @@ class _Parser:
         remarks = RemarksReader(self.reader, self.data)
         study = Study(
             study=name,
-            task=task,
+            task=task.name,
             base=self._base(),
             grid=grid,
             zip=zipped,
@@ -137,6 +152,9 @@ class _Parser:
             unknown=remarks.unknown(),
             source=Source(document.file, document.text, self.problems.origins),
         )
+        comparing = CompareReader(self.reader, self.data, study.axes)
+        verdicts = {"compare": comparing.compare(), "metric": comparing.metric(task.metrics)}
+        study = study.model_copy(update=verdicts)
         if not self.problems.errors:
             self._check_reachable(study)
         return study

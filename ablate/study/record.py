@@ -64,6 +64,10 @@ class StudyRecord:
     axes: tuple[str, ...]
     wandb: Mapping[str, str | int | None]
     cells: tuple[CellRecord, ...]
+    compare: Any = None
+    """As `compare:` in a study; None for `matched`."""
+    metric: str | None = None
+    """What verdicts are about; None for `select`'s."""
     v: int = VERSION
 
     def to_json(self) -> str:
@@ -122,6 +126,8 @@ def record(study: Study, cells: Iterable[tuple[Cell, Identity]], declared: float
         axes=study.axes,
         wandb=study.wandb.model_dump(mode="json"),
         cells=tuple(records.values()),
+        compare=study.compare.data,
+        metric=study.metric,
     )
 
 

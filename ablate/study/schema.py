@@ -24,6 +24,8 @@ _SECTIONS = {
     "ablate": "One change at a time against base: each entry is one cell.",
     "exclude": "Cells to leave out, by some of their settings.",
     "baseline": "Settings of the cells that reports compare with.",
+    "compare": "What a difference stands for: `matched` arms differ in the factor alone; `tuned` ones are at their best.",
+    "metric": "What verdicts are about; the metric of eval.select if not given.",
     "priority": "Cells to train first: higher values go before lower ones; 0 if no entry matches.",
     "defer": "Cells that are not trained unless --deferred is given, each with its reason.",
     "resources": "Memory that a run reserves on its device: one entry for all cells, or a list.",
@@ -118,6 +120,8 @@ class _Sections:
             "ablate": _or_null(entries),
             "exclude": _or_null({"type": "array", "items": match | {"minProperties": 1}}),
             "baseline": _or_null(single | {"minProperties": 1}),
+            "compare": _compare(sorted(self.known.settings)),
+            "metric": _or_null({"type": "string"}),
         } | self._matching(match)
 
     def _matching(self, match: dict[str, Any]) -> dict[str, Any]:
@@ -153,6 +157,18 @@ class _Sections:
 
     def _group(self, key: str) -> dict[str, Any]:
         return _or_null(_reference(self.names[self.known.groups[key].config]))
+
+
+def _compare(keys: list[str]) -> dict[str, Any]:
+    key = {"enum": [one for one in keys if one != "seed"]}
+    tuned = _mapping({"over": {"anyOf": [key, _list_of(key)]}, "trials": {"type": "integer", "minimum": 1}})
+    return {
+        "anyOf": [
+            {"const": "matched"},
+            _mapping({"tuned": tuned | {"required": ["over", "trials"]}}) | {"required": ["tuned"]},
+            {"type": "null"},
+        ]
+    }
 
 
 def _mapping(properties: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,8 @@ def test_it_holds_what_reports_need(declare: Declare, study_text: str) -> None:
         "axes",
         "wandb",
         "cells",
+        "compare",
+        "metric",
     ]
     assert (found["v"], found["study"], found["task"], found["declared"]) == (1, "compressed", "depth", 1.5)
     assert found["text"] == study_text

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ablate.report.stats.components import DriveVariance, drive_variance
-from ablate.report.stats.pooling import Means, SeedVariance, seed_variance
+from ablate.report.stats.pooling import Means, Pool, SeedVariance, pooled, seed_variance
 from ablate.report.stats.quantiles import t_quantile, t_two_sided
 from ablate.report.stats.scores import Floats, Scores
 
@@ -80,16 +80,17 @@ def _ratio(estimate: float, variance: float) -> float:
 
 
 def difference(
-    scores: Scores, arm: str, baseline: str, level: float = LEVEL, means: Means | None = None
+    scores: Scores, arm: str, baseline: str, level: float = LEVEL, means: Means | Pool | None = None
 ) -> Difference | None:
     """`arm` minus `baseline`, paired by image, and by seed where both have at least two seeds in common.
 
     None where there are too few seeds to tell how much they matter, or where they change nothing.
-    `means` are `scores.means()`, if the caller has them.
+    `means` are `scores.means()`, or what `pooled` makes of them, if the caller has them.
     """
     means = scores.means() if means is None else means
-    seeds = seed_variance(means, arm, baseline)
-    if seeds is None or _nothing(seeds, means):
+    pool = means if isinstance(means, Pool) else pooled(means)
+    seeds = seed_variance(pool, arm, baseline)
+    if seeds is None or _nothing(seeds, pool):
         return None
     mean_I, deviations, base = _paired(scores, arm, baseline) if seeds.paired else _apart(scores, arm, baseline)
     drives = drive_variance(mean_I, deviations, scores.drive_I)
@@ -111,9 +112,9 @@ def difference(
     )
 
 
-def _nothing(seeds: SeedVariance, means: Means) -> bool:
+def _nothing(seeds: SeedVariance, pool: Pool) -> bool:
     """Whether the seeds change no more than rounding does."""
-    largest = max(abs(value) for row in means.values() for value in row.values())
+    largest = max(abs(value) for row in pool.means.values() for value in row.values())
     return seeds.variance <= (1e-12 * largest) ** 2
 
 

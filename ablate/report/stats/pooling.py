@@ -42,29 +42,49 @@ class SeedVariance:
         return self.variance * self.n
 
 
-def seed_variance(means: Means, arm: str, baseline: str) -> SeedVariance | None:
+@dataclass(frozen=True)
+class Pool:
+    """What all comparisons of a study share: learned once from the means of all arms."""
+
+    means: Means
+    unstable: frozenset[str]
+    """Arms whose variance is larger than the others' (`OWN_VARIANCE`)."""
+    arms: Means
+    """Those that count for the others."""
+    square: float
+    """Residual mean square of arm + seed, of `df` degrees of freedom; 0 and 0 if there are none."""
+    df: int
+
+
+def pooled(means: Means) -> Pool:
+    usable = {name: seeds for name, seeds in means.items() if len(seeds) >= 2}
+    arms = _pool(usable)
+    return Pool(means, frozenset(larger(usable, OWN_VARIANCE)), arms, *_additive(arms))
+
+
+def seed_variance(means: Means | Pool, arm: str, baseline: str) -> SeedVariance | None:
     """The variance for `arm` minus `baseline`; None where neither two seeds are paired nor both arms have two.
 
     Paired seeds: 2 MS / n, MS the residual mean square of arm + seed (randomised blocks; Fisher), fitted by least
     squares so that seeds may be missing. Where an arm's variance is larger than the others' (`OWN_VARIANCE`), its
     comparisons use their own n differences. Otherwise: MS (1/n + 1/m) with MS pooled within arms, or Welch's.
     """
+    pool = means if isinstance(means, Pool) else pooled(means)
+    means = pool.means
     both = [seed for seed in means[arm] if seed in means[baseline]]
     paired = len(both) >= 2
     if not paired and min(len(means[arm]), len(means[baseline])) < 2:
         return None
-    usable = {name: seeds for name, seeds in means.items() if len(seeds) >= 2}
-    pool = _pool(usable)
-    own = bool({arm, baseline} & larger(usable, OWN_VARIANCE)) or not {arm, baseline} <= pool.keys()
+    own = bool({arm, baseline} & pool.unstable) or not {arm, baseline} <= pool.arms.keys()
     if paired:
         differences = [means[arm][seed] - means[baseline][seed] for seed in both]
-        square, df = (0.0, 0) if own else _additive(pool)
+        square, df = (0.0, 0) if own else (pool.square, pool.df)
         if df < len(both) - 1:
             own = True
         if own:
             return SeedVariance(_variance(differences) / len(both), len(both) - 1, len(both), True, (arm, baseline))
-        return SeedVariance(2 * square / len(both), df, len(both), True, tuple(pool))
-    return _unpaired(means, arm, baseline, {} if own else pool)
+        return SeedVariance(2 * square / len(both), df, len(both), True, tuple(pool.arms))
+    return _unpaired(means, arm, baseline, {} if own else pool.arms)
 
 
 def larger(means: Means, level: float) -> set[str]:
@@ -92,19 +112,23 @@ def _pool(means: Means) -> dict[str, Mapping[int, float]]:
 
 def _additive(means: Means) -> tuple[float, int]:
     """Residual mean square of arm + seed and its degrees of freedom; (0, 0) if there are none left."""
-    arms = list(means)
-    seeds = sorted({seed for row in means.values() for seed in row})
-    cells = [(arm, seed, value) for arm, row in means.items() for seed, value in row.items()]
-    design = np.zeros((len(cells), len(arms) + len(seeds)))
-    for place, (arm, seed, _) in enumerate(cells):
-        design[place, [arms.index(arm), len(arms) + seeds.index(seed)]] = 1
-    values = np.array([value for *_, value in cells])
-    df = len(cells) - int(np.linalg.matrix_rank(design))
+    place = {seed: number for number, seed in enumerate(sorted({seed for row in means.values() for seed in row}))}
+    designs, values = [], []
+    for row in means.values():
+        design = np.zeros((len(row), len(place)))
+        design[range(len(row)), [place[seed] for seed in row]] = 1
+        value = np.array(list(row.values()))
+        # The arms' part is taken out of both sides (Frisch, Waugh and Lovell), so that only seeds remain to be fitted.
+        designs.append(design - design.mean(0))
+        values.append(value - value.mean())
+    if not designs:
+        return 0.0, 0
+    seeds_NS, values_N = np.concatenate(designs), np.concatenate(values)
+    df = len(values_N) - len(means) - int(np.linalg.matrix_rank(seeds_NS))
     if df <= 0:
         return 0.0, 0
-    values = values - values.mean()  # rounding errors of the fit are relative to what is fitted
-    residual = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
-    return float(residual @ residual) / df, df
+    residual_N = values_N - seeds_NS @ np.linalg.lstsq(seeds_NS, values_N, rcond=None)[0]
+    return float(residual_N @ residual_N) / df, df
 
 
 def _unpaired(means: Means, arm: str, baseline: str, pool: Means) -> SeedVariance:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ablate.report.stats.difference import LEVEL, Difference, Observed, difference, observed
 from ablate.report.stats.multiplicity import holm
-from ablate.report.stats.pooling import Means
+from ablate.report.stats.pooling import Pool, pooled
 from ablate.report.stats.scores import Scores
 from ablate.task import Metric
 
@@ -51,17 +51,33 @@ def judge(
     is how many seeds each arm should have. `confounds` are what else differs between the two arms, from the
     comparability check: such a pair gets no verdict.
     """
-    means = scores.means()
+    pool = pooled(scores.means())
     cases = [
         _Case(scores, metric, arm, baseline, tuple((confounds or {}).get((arm, baseline), ())), seeds_planned or {})
         for arm, baseline in planned
     ]
-    found = [case.estimate(means, level) for case in cases]
+    found = [case.estimate(pool, level) for case in cases]
     p_values = [1.0 if one is None or case.confounds else one.p for one, case in zip(found, cases, strict=True)]
     adjusted = holm(p_values)
     return tuple(
         case.verdict(one, p, len(planned), 1 - level) for case, one, p in zip(cases, found, adjusted, strict=True)
     )
+
+
+def described(
+    scores: Scores, metric: Metric, pairs: Sequence[tuple[str, str]], level: float = LEVEL
+) -> tuple[Verdict, ...]:
+    """The differences of the pairs that have results, without a claim: for metrics that no verdict is about."""
+    pool = pooled(scores.means())
+    found = []
+    for arm, baseline in pairs:
+        case = _Case(scores, metric, arm, baseline, (), {})
+        if case.present():
+            one, seen = case.estimate(pool, level), observed(scores, arm, baseline)
+            found.append(
+                Verdict(arm, baseline, metric.key, "no verdict", case.described(one, seen), len(pairs), one, None, seen)
+            )
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -73,18 +89,25 @@ class _Case:
     confounds: tuple[str, ...]
     planned: Mapping[str, int]
 
-    def estimate(self, means: Means, level: float) -> Difference | None:
-        if not self._present() or len(self.scores.images) < 2:
+    def estimate(self, pool: Pool, level: float) -> Difference | None:
+        if not self.present() or len(self.scores.images) < 2:
             return None
-        return difference(self.scores, self.arm, self.baseline, level, means)
+        return difference(self.scores, self.arm, self.baseline, level, pool)
 
-    def _present(self) -> bool:
+    def present(self) -> bool:
         return all(self.scores.runs.get(name) for name in (self.arm, self.baseline))
+
+    def described(self, found: Difference | None, seen: Observed) -> str:
+        interval = f" ({100 * found.level:g} % interval {_signed(found.low)} to {_signed(found.high)})" if found else ""
+        estimate = found.estimate if found else seen.estimate
+        return (
+            f"{self.arm} against {self.baseline}: {_signed(estimate)} {self.metric.header}{interval}, without a claim."
+        )
 
     def verdict(self, found: Difference | None, p: float, comparisons: int, alpha: float) -> Verdict:
         why = self._why_none(found)
         if why is not None or found is None:
-            seen = observed(self.scores, self.arm, self.baseline) if self._present() else None
+            seen = observed(self.scores, self.arm, self.baseline) if self.present() else None
             return self._made("no verdict", self._silent(why or "", seen), comparisons, found, None, seen, why)
         outcome = _outcome(found, p, alpha, self.metric)
         return self._made(outcome, self._sentence(found, outcome, p, comparisons), comparisons, found, p)
@@ -103,11 +126,11 @@ class _Case:
         return Verdict(*names, outcome, sentence, comparisons, found, p, seen, why)
 
     def _why_none(self, found: Difference | None) -> str | None:
-        if not self._present():
-            missing = next(name for name in (self.arm, self.baseline) if not self.scores.runs.get(name))
-            return f"{missing} has no result"
         if self.confounds:
             return f"they also differ in {_listed(self.confounds)}"
+        if not self.present():
+            missing = next(name for name in (self.arm, self.baseline) if not self.scores.runs.get(name))
+            return f"{missing} has no result"
         if len(self.scores.images) < 2:
             return "there is one image only"
         if found is not None:
