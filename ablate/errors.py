@@ -18,7 +18,7 @@ AblateError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 
@@ -94,11 +94,15 @@ class TrainingError(AblateError):
 
 
 class DivergedError(TrainingError, ArithmeticError):
-    """The training loss is not finite, negative, or far above what it was; `samples` were in the batch."""
+    """The training loss is not finite, negative, or far above what it was; `samples` were in the batch.
 
-    def __init__(self, problem: str, samples: Sequence[str] = ()) -> None:
+    `norms`: of the step's gradient, by part of the network; None if it has none, as of a loss that is not finite.
+    """
+
+    def __init__(self, problem: str, samples: Sequence[str] = (), norms: Mapping[str, float] | None = None) -> None:
         super().__init__(problem)
         self.samples = tuple(samples)
+        self.norms = norms
 
 
 class OutOfMemoryError(TrainingError, MemoryError):

@@ -341,8 +341,19 @@ class Session(Protocol):
         """
         ...
 
+    def needs(self) -> int | None:
+        """Bytes that a step needs on the device at its peak, as it is trained now: an estimate, which may take a minute.
+
+        Asked for where memory ran out and there is no further rung. None if the task cannot tell.
+        """
+        ...
+
     def gradient_norms(self) -> Mapping[str, float]:
-        """Norms of the last step's gradients by part of the network, to find out where a loss explodes."""
+        """Norms of the last step's gradient by part of the network, to find out where a loss explodes.
+
+        Asked for after every step that raised nothing, so it must not cost much. A step whose loss or gradient is not
+        finite raises DivergedError, with the norms of its own gradient if it has one.
+        """
         ...
 
     def peak_memory_mb(self) -> float | None:

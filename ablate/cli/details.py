@@ -127,9 +127,10 @@ def _notes(results: Results, run_id: str) -> tuple[str, ...]:
 def _diverged(event: EventRow) -> str:
     norms = event.body.get("gradient_norms") or {}
     shown = ", ".join(f"{part} {_short(norm)}" for part, norm in norms.items())
+    of = f" of {whose}" if (whose := event.body.get("gradient_norms_of")) else ""
     return (
         f"epoch {event.epoch}, step {event.step + 1}: diverged: {event.body.get('why')}; last good loss "
-        f"{_short(event.body.get('last_good_loss'))}" + (f"; gradient norms: {shown}" if shown else "")
+        f"{_short(event.body.get('last_good_loss'))}" + (f"; gradient norms{of}: {shown}" if shown else "")
     )
 
 

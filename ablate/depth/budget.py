@@ -16,6 +16,7 @@ from typing import Any
 
 from ablate.depth import attention
 from ablate.depth.config import DepthConfig, ModelSettings
+from ablate.depth.data.sets import stage_sets
 from ablate.depth.model import specs
 from ablate.task import Cost, Share
 
@@ -79,9 +80,15 @@ def step_of(config: DepthConfig) -> Step:
         precision=train.precision,
         recompute=train.gradient_checkpointing,
         average=train.ema is not None,
-        tasks=max(1, min(len(config.data.mix), train.images_per_step)) if train.objective == "mgda" else 1,
+        tasks=_tasks(config) if train.objective == "mgda" else 1,
         losses=tuple(sorted(train.losses)),
     )
+
+
+def _tasks(config: DepthConfig) -> int:
+    """Data sets that a batch may hold, in the stage that has most: the one thing of a step that stages differ in."""
+    stages = range(max(1, len(config.train.stages)))
+    return max(1, min(max(len(stage_sets(config, number)) for number in stages), config.train.images_per_step))
 
 
 def shape(config: DepthConfig) -> str:

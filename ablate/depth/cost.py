@@ -39,8 +39,10 @@ def peak_memory(settings: ModelSettings, step: Step) -> int:
         _materialise(model)
         model.recompute = step.recompute
         peak = _tracked(model, step)
-        copies = (step.tasks - 1) + int(step.average)  # of the size of the weights: a gradient each, and the average
-        return peak + copies * _bytes(model)
+        weights = _bytes(model)
+        if step.tasks > 1:  # weights, Adam's moments, each task's gradient and their combination are there together
+            peak = max(peak + (step.tasks - 1) * weights, (step.tasks + 4) * weights)
+        return peak + int(step.average) * weights
 
 
 def operations(settings: ModelSettings, size: tuple[int, int]) -> Operations:

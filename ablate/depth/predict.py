@@ -22,6 +22,7 @@ from ablate.depth.config import DepthConfig, ModelSettings
 from ablate.depth.data import datasets
 from ablate.depth.data.images import load_image
 from ablate.depth.fair import known_relative
+from ablate.depth.memory import is_out_of_memory
 from ablate.depth.model import source, specs
 from ablate.depth.panels import shades_of
 from ablate.depth.protocol import DepthProtocol, kb_crop, network_size, protocol_of
@@ -248,14 +249,10 @@ def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 @contextlib.contextmanager
 def _memory_errors(image: Path, size: tuple[int, int]) -> Iterator[None]:
-    import torch
-
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        text = str(error)
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and "out of memory" not in text and "can't allocate memory" not in text:
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
             f"{image}: no memory left for a network input of {size[0]}x{size[1]}; take a smaller --resolution, "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -57,6 +57,10 @@ class Recipe:
         self.optimizer = _optimizer(model, settings)
         self._base = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+        self._parts: dict[str, list[nn.Parameter]] = {}
+        for key, parameter in model.named_parameters():
+            self._parts.setdefault(audit.part_of(key, model.spec), []).append(parameter)
+        self._norms: dict[str, float] = {}
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Half precision where torch deems it safe, if `train.precision` asks for it."""
@@ -127,13 +131,8 @@ class Recipe:
         return Stepped(value, norm, lr)
 
     def gradient_norms(self) -> dict[str, float]:
-        """By part of the network, of the last step."""
-        squares: dict[str, float] = {}
-        for key, parameter in self.model.named_parameters():
-            if parameter.grad is not None:
-                part = audit.part_of(key, self.model.spec)
-                squares[part] = squares.get(part, 0.0) + float(parameter.grad.double().square().sum())
-        return {part: math.sqrt(total) for part, total in squares.items()}
+        """By part of the network, of the last step whose loss was finite; before clipping."""
+        return dict(self._norms)
 
     def _set_lr(self, done: int) -> float:
         factor = self.lr_factor * self._schedule.factor(min(done, self.total_steps - 1), self.total_steps)
@@ -142,10 +141,12 @@ class Recipe:
         return self._base[0] * factor
 
     def _norm(self) -> float:
-        return float(nn.utils.get_total_norm(list(self._gradients())))
-
-    def _gradients(self) -> Iterator[Tensor]:
-        return (parameter.grad for parameter in self.model.parameters() if parameter.grad is not None)
+        """Of the whole gradient; those of its parts are kept."""
+        found = {part: [one.grad for one in held if one.grad is not None] for part, held in self._parts.items()}
+        norms = {part: nn.utils.get_total_norm(gradients) for part, gradients in found.items() if gradients}
+        fetched = torch.stack(list(norms.values())).tolist() if norms else []
+        self._norms = dict(zip(norms, fetched, strict=True))
+        return math.hypot(*fetched)
 
     def _clip(self) -> None:
         if self.settings.clip_value is not None:

@@ -9,6 +9,7 @@ import random
 import resource
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -20,7 +21,9 @@ from ablate.depth import augment
 from ablate.depth.alignment import align_start
 from ablate.depth.alignment import lines as alignment_lines
 from ablate.depth.attention.base import Attention
+from ablate.depth.budget import step_of
 from ablate.depth.config import DepthConfig
+from ablate.depth.cost import peak_memory
 from ablate.depth.data.base import Frame
 from ablate.depth.data.loader import Batch, Samples, batches
 from ablate.depth.data.sets import training_sets
@@ -28,6 +31,7 @@ from ablate.depth.data.splits import LABELLED, read_splits, reader, use_of
 from ablate.depth.evaluation import Conditions, evaluate
 from ablate.depth.fair import marks
 from ablate.depth.losses import Loss, count_images, disparity, trainable
+from ablate.depth.memory import is_out_of_memory
 from ablate.depth.model import audit, specs
 from ablate.depth.model.dpt import DPT, build, inverse_to_depth
 from ablate.depth.model.loadreport import LoadReport
@@ -41,13 +45,6 @@ from ablate.depth.state import OptimizerState, ScalerState, WeightsState
 from ablate.depth.train_settings import AugmentSettings, TrainSettings
 from ablate.errors import DataError, DivergedError, OutOfMemoryError
 from ablate.task import Component, Evaluation, Json, Placement, Position, StepReport, Tick
-
-OUT_OF_MEMORY = (
-    *("out of memory", "can't allocate memory"),  # torch's own allocators
-    *("std::bad_alloc", "could not create a memory object"),  # C++, and oneDNN within a convolution
-)
-OUT_OF_MEMORY_ENDS = ("could not create a primitive", "could not execute a primitive")
-"""oneDNN: no memory for generated code, or for scratch; an operation that it lacks has another ending."""
 
 
 class DepthSession:
@@ -118,6 +115,12 @@ class DepthSession:
         self._model.recompute = True
         return "activations computed again in the backward pass" + (f", and trained {pieces}" if count > 1 else "")
 
+    def needs(self) -> int:
+        micro = self._micro_batch
+        pieces = math.ceil(self._config.train.images_per_step / micro)
+        step = replace(step_of(self._config), batch_size=micro, pieces=pieces, recompute=self._model.recompute)
+        return peak_memory(self._config.model, step)
+
     def gradient_norms(self) -> Mapping[str, float]:
         return self._recipe.gradient_norms()
 
@@ -143,7 +146,8 @@ class DepthSession:
             count = len(batch.names)
             stepped = self._trained(image, truth, valid, batch, done)
             _refuse_not_finite("training loss", stepped.loss, position, batch)
-            _refuse_not_finite("gradient of the training loss", stepped.norm, position, batch)
+            norms = self._recipe.gradient_norms()
+            _refuse_not_finite("gradient of the training loss", stepped.norm, position, batch, norms)
             if self._average:
                 self._average.update(stage.before() + done)
         return StepReport(loss=stepped.loss, images=count, lr=stepped.lr, samples=batch.names)
@@ -339,12 +343,15 @@ def _word(seed: int, position: Position, purpose: str = "") -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
-def _refuse_not_finite(what: str, value: float, position: Position, batch: Batch) -> None:
+def _refuse_not_finite(
+    what: str, value: float, position: Position, batch: Batch, norms: Mapping[str, float] | None = None
+) -> None:
     if not math.isfinite(value):
         raise DivergedError(
             f"the {what} is {value} in epoch {position.epoch}, step {position.step + 1} "
             f"(images: {', '.join(batch.names)}); lower train.lr, or look at these images",
             batch.names,
+            norms,
         )
 
 
@@ -353,18 +360,10 @@ def _memory_errors(config: DepthConfig) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         height, width = config.data.resolution
         raise OutOfMemoryError(
             f"no memory left ({str(error).splitlines()[0] if str(error) else 'MemoryError'}) with batches of "
             f"{config.train.batch_size} at {height}x{width}; lower train.batch_size or data.resolution"
         ) from error
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """torch says so in a class of its own on a GPU and in the text of a RuntimeError on a CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return not isinstance(error, OutOfMemoryError)
-    text = str(error)
-    return any(words in text for words in OUT_OF_MEMORY) or text.rstrip().endswith(OUT_OF_MEMORY_ENDS)

@@ -45,6 +45,8 @@ class LoopState:
     """The best epoch so far by `train.early_stopping.metric`."""
     recent: tuple[float, ...] = ()
     """The last losses, for noticing divergence."""
+    norms: Mapping[str, float | str] = field(default_factory=dict)
+    """Of the last step's gradient, by part of the network: what there is to store when a loss has no gradient."""
     rollbacks: int = 0
     rung: int = 0
     """How often the run was rolled back, and the rung of the memory ladder that it stands on."""
@@ -209,24 +211,32 @@ class Loop:
         settings = self.config.train.divergence
         try:
             report = self.session.step(batch, self.position)
+            norms = self.session.gradient_norms()
             wrong = divergence.problem(report.loss, self.state.recent, settings)
             if wrong is None:
-                self.state = replace(self.state, recent=divergence.remember(self.state.recent, report.loss, settings))
+                recent = divergence.remember(self.state.recent, report.loss, settings)
+                self.state = replace(self.state, recent=recent, norms=_finite(norms))
                 return report
             place = f"in epoch {self.position.epoch}, step {self.position.step + 1}"
             images = f" (images: {', '.join(report.samples)})" if report.samples else ""
-            raise DivergedError(f"{wrong} {place}{images}; lower train.lr, or look at these images", report.samples)
+            problem = f"{wrong} {place}{images}; lower train.lr, or look at these images"
+            raise DivergedError(problem, report.samples, norms if math.isfinite(report.loss) else None)
         except DivergedError as error:
-            body = {
-                "name": "diverged",
-                "why": str(error),
-                "last_good_loss": self.state.recent[-1] if self.state.recent else None,
-                "images": list(error.samples),
-                "gradient_norms": {part: _finite(norm) for part, norm in self.session.gradient_norms().items()},
-            }
             self._record_scalars()
-            self.journal.append("event", self.position.epoch, self.position.step, body)
+            self._record_divergence(error)
             raise
+
+    def _record_divergence(self, error: DivergedError) -> None:
+        norms = self.state.norms if error.norms is None else _finite(error.norms)
+        body = {
+            "name": "diverged",
+            "why": str(error),
+            "last_good_loss": self.state.recent[-1] if self.state.recent else None,
+            "images": list(error.samples),
+            "gradient_norms": norms,
+            "gradient_norms_of": "the step before" if error.norms is None else "this step",
+        }
+        self.journal.append("event", self.position.epoch, self.position.step, body)
 
     def _after_step(self, report: StepReport, seconds: float, steps: int) -> None:
         self.state = self.state.after(report, seconds)
@@ -369,9 +379,9 @@ class Loop:
         self.progress.show(progress, now=now)
 
 
-def _finite(value: float) -> float | str:
+def _finite(norms: Mapping[str, float]) -> dict[str, float | str]:
     """JSON has no infinity."""
-    return value if math.isfinite(value) else str(value)
+    return {part: norm if math.isfinite(norm) else str(norm) for part, norm in norms.items()}
 
 
 def better(metric: str, metrics: Sequence[Metric]) -> str:

@@ -86,13 +86,25 @@ class Rescuer:
         trial = self.open()
         try:
             did = trial.lighten(rung)
+            if did is None:
+                raise OutOfMemoryError(f"{error}; {_no_further_rung(trial, rung)}") from error
         finally:
             trial.close()
-        if did is None:
-            raise OutOfMemoryError(f"{error}; the memory ladder has no further rung") from error
         self._event(loop, {"name": "ladder", "rung": rung, "did": did, "why": str(error)})
         self.say(f"{error}; memory ladder, rung {rung}: {did}")
         return self.checkpoints.latest(self.say), {"rung": rung, "rollbacks": loop.state.rollbacks}
 
     def _event(self, loop: Loop, body: dict[str, Any]) -> None:
         self.journal.append("event", loop.position.epoch, loop.position.step, body)
+
+
+def _no_further_rung(session: Session, rung: int) -> str:
+    """With the figure that the last rung needs, if the task can tell."""
+    if rung > 1:
+        session.lighten(rung - 1)
+    try:
+        needed = session.needs()
+    except (MemoryError, RuntimeError):  # there may be too little memory even for that
+        needed = None
+    figure = f", and a step needs about {needed / 1e9:.1f} GB on this one (`ablate plan --memory`)" if needed else ""
+    return f"the memory ladder has no further rung{figure}"

@@ -14,6 +14,7 @@ import torch
 from ablate.depth.config import DepthConfig
 from ablate.depth.data.kitti import read_split
 from ablate.depth.data.loader import Batch
+from ablate.depth.model import audit
 from ablate.depth.model.specs import SPECS
 from ablate.depth.session import DepthSession
 from ablate.depth.task import DepthTask
@@ -170,14 +171,52 @@ def poisoned(batch: Batch, value: float) -> Batch:
 def test_divergence_is_named_and_leaves_the_weights_as_they_were(config: DepthConfig, value: float) -> None:
     session = opened(config)
     train(session, 1)
-    before = saved(session)
+    before, norms = saved(session), session.gradient_norms()
     batch = next(session.batches(2, 3))
     with pytest.raises(DivergedError) as caught:
         session.step(poisoned(batch, value), Position(0, 2, 3))
     assert "epoch 2, step 4" in str(caught.value)
     assert batch.names[0] in str(caught.value)
     assert saved(session) == before
+    assert caught.value.norms is None
+    assert session.gradient_norms() == norms
     assert np.isfinite(session.step(batch, Position(0, 2, 3)).loss)
+
+
+def test_gradient_norms_are_those_of_the_parts(config: DepthConfig) -> None:
+    session = opened(config)
+    train(session, 1, last=1)
+    norms, squares = session.gradient_norms(), {}
+    for key, parameter in session._model.named_parameters():
+        if parameter.grad is not None:
+            part = audit.part_of(key, session._model.spec)
+            squares[part] = squares.get(part, 0.0) + float(parameter.grad.double().square().sum())
+    assert norms == pytest.approx({part: square**0.5 for part, square in squares.items()}, rel=1e-5)
+    assert {"decoder", "head", "attention", "mlp"} <= norms.keys()
+
+
+def test_a_gradient_that_is_not_finite_is_divergence_with_its_own_norms(config: DepthConfig) -> None:
+    session = opened(config)
+    train(session, 1)
+    before = saved(session)
+    last = session._model.scratch.output_conv[4].weight
+    hook = last.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(DivergedError, match="gradient of the training loss is") as caught:
+        train(session, 2, last=1)
+    hook.remove()
+    assert saved(session) == before
+    assert caught.value.norms is not None
+    assert not np.isfinite(caught.value.norms["head"])
+    assert np.isfinite(caught.value.norms["decoder"])
+
+
+def test_a_lightened_session_needs_less(settings: dict[str, Any]) -> None:
+    session = opened(configured(settings, data={"resolution": (96, 320)}))
+    plain = session.needs()
+    assert session.lighten(1) is not None
+    halved = session.needs()
+    assert session.lighten(2) is not None
+    assert session.needs() < halved < plain
 
 
 def test_a_batch_without_depth_is_a_step_that_moves_nothing(config: DepthConfig) -> None:

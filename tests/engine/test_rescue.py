@@ -64,6 +64,25 @@ def test_divergence_is_a_stored_result(make_run: Any, kind: str, words: str) -> 
     assert len(event["images"]) == 2
     assert event["last_good_loss"] > 0
     assert event["gradient_norms"]["all"] > 0
+    assert event["gradient_norms_of"] == ("the step before" if kind == "nan" else "this step")
+    before = make_run("toy-bbbbbbbb", train={"epochs": 4, "max_steps": 13})
+    assert train(before) == 0
+    norms = Manifest.read(Checkpoints(before.checkpoints).manifests()[0]).loop["norms"]
+    assert (event["gradient_norms"] == norms) == (kind == "nan")
+
+
+def test_a_step_that_diverges_right_after_a_resume_still_has_the_norms_of_the_step_before(make_run: Any) -> None:
+    """They travel in the checkpoint: how often a run was interrupted is nothing that its records may depend on."""
+    found = []
+    for name, every in (("toy-aaaaaaaa", "1 steps"), ("toy-bbbbbbbb", "10min")):
+        trouble = {"kind": "nan", "step": 6}
+        paths = make_run(name, train={"epochs": 2, "checkpoint": {"every": every}}, trouble=trouble)
+        assert train(paths) == 1
+        if every == "1 steps":  # the second attempt begins with the step that diverges
+            assert train(paths) == 1
+        found += events(paths, "diverged")
+    assert len(found) == 3
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_rollback_trains_the_epoch_again_at_a_lower_rate(make_run: Any) -> None:
@@ -149,7 +168,7 @@ def test_a_ladder_ends(make_run: Any) -> None:
     outcome = states.read_outcome(paths)
     assert outcome is not None
     assert outcome.reason is Reason.OOM
-    assert "no further rung" in (outcome.message or "")
+    assert "no further rung, and a step needs about 3.0 GB on this one" in (outcome.message or "")
 
 
 def test_a_crowded_device_is_not_the_runs_fault(make_run: Any) -> None:

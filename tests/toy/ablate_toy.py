@@ -230,6 +230,9 @@ class ToySession:
         self.rung = rung
         return f"toy rung {rung}" if rung <= 2 else None
 
+    def needs(self) -> int | None:
+        return 9_000_000_000 // (1 + self.rung)
+
     def gradient_norms(self) -> Mapping[str, float]:
         return {"all": sum(value * value for value in self.momentum.values) ** 0.5}
 
