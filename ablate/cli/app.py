@@ -15,6 +15,7 @@ from ablate.cli.export import export
 from ablate.cli.importing import import_
 from ablate.cli.noting import note, tag
 from ablate.cli.predict import predict
+from ablate.cli.questions import diff, top
 from ablate.cli.score import score
 from ablate.cli.sql import sql
 
@@ -58,6 +59,8 @@ app.command()(runs.status)
 app.command()(runs.ls)
 app.command()(runs.show)
 app.command()(reports.report)
+app.command()(top)
+app.command()(diff)
 app.command()(sql)
 app.command()(compare)
 app.command()(note)

@@ -26,7 +26,8 @@ Runs = Annotated[
 Study = Annotated[Path, typer.Argument(help="A study file (YAML).", show_default=False)]
 
 
-def _complete(incomplete: str) -> list[str]:
+def completed(incomplete: str) -> list[str]:
+    """What a word that names runs may become."""
     from ablate.cli.chosen import complete
 
     return complete(incomplete)
@@ -36,7 +37,7 @@ Marked = Annotated[
     str,
     typer.Argument(
         metavar="SELECTOR", help="A run: its id, its name, or the start of either; or one selector that fits several.",
-        autocompletion=_complete, show_default=False,
+        autocompletion=completed, show_default=False,
     ),
 ]  # fmt: skip
 
@@ -48,19 +49,19 @@ _WORDS = (
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[SELECTOR]...", help=f"{_WORDS} Default: all.", autocompletion=_complete, show_default=False
+        metavar="[SELECTOR]...", help=f"{_WORDS} Default: all.", autocompletion=completed, show_default=False
     ),
 ]
 """What `ablate.report.selection` reads."""
 SomeRuns = Annotated[
-    list[str], typer.Argument(metavar="SELECTOR...", help=_WORDS, autocompletion=_complete, show_default=False)
+    list[str], typer.Argument(metavar="SELECTOR...", help=_WORDS, autocompletion=completed, show_default=False)
 ]
 OneRun = Annotated[
     list[str],
     typer.Argument(
         metavar="RUN",
         help="A run: its id, its name, or the start of either; or selectors that fit one run alone.",
-        autocompletion=_complete,
+        autocompletion=completed,
         show_default=False,
     ),
 ]

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -154,8 +154,3 @@ def _shown(value: Any) -> str:
 WRITERS: Mapping[str, Writer] = {
     "table": write_table, "md": write_markdown, "csv": write_csv, "json": write_json,
 }  # fmt: skip
-
-
-def as_rows(data: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> tuple[list[Column], Iterator[list[Any]]]:
-    """Mappings as columns of the given types, for `WRITERS`."""
-    return [Column(name, kind) for name, kind in columns.items()], ([row.get(key) for key in columns] for row in data)
