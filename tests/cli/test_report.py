@@ -67,7 +67,7 @@ def test_the_database_may_be_lost(ablate: Any, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a study of two seeds, one run of which failed, and with an imported log."""
+    """A folder with a study of two seeds and an imported log."""
     folder = tmp_path_factory.mktemp("trained")
     study = {
         "study": "toys", "task": "toy", "base": {"train": {"epochs": 2}},
