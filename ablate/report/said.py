@@ -20,12 +20,12 @@ def one_line(text: str) -> str:
 def of_runs(runs: Sequence[RunSummary], words: Labels, *, below: bool = False) -> list[str]:
     """What is to be said of single runs; of all of them it is said once.
 
-    below: without what the sections about the runs say.
+    below: sections about the runs follow, which quote what a log says.
     """
     found = [note for note in runs[0].notes if all(note in run.notes for run in runs[1:])] if len(runs) > 1 else []
     common = len(found)
     for run in runs:
-        told = run.details.told if below and run.details else ()
+        told = run.details.told if below and run.external and run.details else ()
         said = [note for note in run.notes if note not in found[:common] and note not in told]
         if unstated := [key for key in run.unknown if key not in run.settings]:
             short = not_stated(unstated, run.settings) if run.external else ", ".join(unstated)

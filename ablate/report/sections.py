@@ -80,7 +80,7 @@ def fields(run: RunSummary, words: Labels) -> list[tuple[str, tuple[str, ...]]]:
 
 def _reported(run: RunSummary, words: Labels) -> tuple[str, ...]:
     """'epoch 4 of 6, test split, 8 images', once for all sizes that it is true of."""
-    found = {}
+    found: dict[str, None] = {}
     for score in run.scores:
         if score.checkpoint == "selected":
             epoch, last = show(score.epoch, words), show(run.last_epoch, words)

@@ -58,7 +58,7 @@ def test_the_authors_model_is_a_row_like_any_other(ablate, here, street, weights
     torch.save({"state_dict": torch.load(weights, weights_only=True)}, "same.pt")
     other = ablate("eval", "same.pt", "--data", str(street), *SMALL, "--mask", "none")
     assert other.returncode == 0, other.stderr
-    report = here("report", "evaluations").stdout
+    report = here("report", "evaluations", "--style", "table").stdout
     assert "tiny-kitti.pt" in report and "same.pt" in report, "the second does not push the first out"
     assert row in numbers(report) and len(numbers(report)) == 2
     assert "protocol differs in mask" in report
@@ -72,13 +72,13 @@ def test_a_run_is_evaluated_as_it_was_and_joins_a_study(ablate, here, street) ->
         "  eval: {resolutions: [reduced]}\n"
     )
     assert ablate("run", "s.yaml").returncode == 0
-    [trained] = numbers(here("report", "short").stdout)
+    [trained] = numbers(here("report", "short", "--style", "table").stdout)
     done = ablate("eval", "performer", "--study", "short")
     assert done.returncode == 0, done.stderr
     assert numbers(done.stdout) == [trained], "the same weights, data and protocol"
     again = here("run", "s.yaml")  # nothing is left to train
     assert again.returncode == 0 and "differs from what was run" not in again.stderr
-    rows = numbers(here("report", "short").stdout)
+    rows = numbers(here("report", "short", "--style", "table").stdout)
     assert rows == [trained, trained], "running the study again does not drop what was added"
 
 

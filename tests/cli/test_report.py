@@ -67,7 +67,7 @@ def test_the_database_may_be_lost(ablate: Any, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a study of two seeds, one run of which failed, and with an imported log."""
+    """A folder with a study of two seeds and an imported log."""
     folder = tmp_path_factory.mktemp("trained")
     study = {
         "study": "toys", "task": "toy", "base": {"train": {"epochs": 2}},
@@ -101,11 +101,11 @@ def test_sections_of_measured_runs_give_the_command_that_makes_each(trained: Pat
     assert commands[-1] == "ablate run toys.yaml --only model.width=3 --only train.lr=0.01 --only seed=1"
     for command in commands[:2]:
         planned = there("plan", *shlex.split(command)[2:], "--json")
-        assert [cell["status"] for cell in json.loads(planned.stdout)] == ["done"], planned.stderr
+        assert [cell["action"] for cell in json.loads(planned.stdout)] == ["done"], planned.stderr
     weights = [line for lines in found.values() for line in lines if line.startswith("- **Weights**: ")]
     for line in weights:
         assert (trained / line.removeprefix("- **Weights**: ")).is_dir()
-    assert text.count("wide \\| &lt;b&gt;") == 4
+    assert text.count("wide \\| &lt;b&gt;") == 8  # below the table, and in the section
 
 
 def test_studies_and_filters(trained: Path, there: Any) -> None:

@@ -109,14 +109,15 @@ def test_a_log_is_quoted(make: Any) -> None:
     assert [cell.strip() for cell in lines[11].strip("|").split("|")] == ["0,5160", "12 fps"]
 
 
-def test_what_a_section_says_is_not_said_above_it(make: Any) -> None:
-    run = make.run(
-        "a", make.score(0.5, 0.2, 1.0), notes=("not saturated",), details=make.details(notes=("not saturated",))
-    )
-    other = make.run("b", make.score(0.5, 0.2, 1.0))
-    assert render([make.study(run, other)], "md").count("not saturated") == 1
-    text = render([make.study(run, other)], "md", PROGRESS)
-    assert text.count("not saturated") == 1 and "- **Notes**: not saturated" in text
+def test_what_a_log_says_is_quoted_once_but_warnings_stand_by_the_table(make: Any) -> None:
+    notes = ("not saturated",)
+    logged = make.run("a", make.score(0.5), notes=notes, details=make.details(notes=notes), external=make.origin())
+    measured = make.run("b", make.score(0.5), notes=("diverged",), details=make.details(notes=("diverged",)))
+    study = make.study(logged, measured)
+    assert "- a: not saturated" in render([study], "md").splitlines()
+    lines = render([study], "md", PROGRESS).splitlines()
+    assert "- a: not saturated" not in lines and "- **Notes**: not saturated" in lines
+    assert "- b: diverged" in lines and "- **Notes**: diverged" in lines
 
 
 def test_several_notes_are_a_list(make: Any) -> None:
