@@ -92,3 +92,14 @@ def test_anything_can_be_drawn(values: np.ndarray, low: float, factor: float, lo
     assert picture.width >= 480 and picture.width % values.shape[1] == 0
     assert picture.height > picture.width // values.shape[1] * values.shape[0]
     assert isinstance(picture, Image.Image)
+
+
+def test_signed_numbers_are_blue_below_and_orange_above_and_as_light_at_either_distance() -> None:
+    scale = Scale(-10, 10, "error", logarithmic=False, diverging=True)
+    below, zero, above, gone = colours(np.array([[-10.0, 0.0, 10.0, np.nan]]), scale)[0].astype(int)
+    assert below[2] > below[0] + 80 and above[0] > above[2] + 80
+    assert zero.min() > 235
+    assert tuple(gone) == NOT_SHOWN
+    lab = oklab(colours(np.linspace(-10, 10, 41)[None], scale)[0].astype(np.float64))
+    assert (np.diff(lab[:21, 0]) > 0).all() and (np.diff(lab[20:, 0]) < 0).all()
+    assert draw(np.full((40, 600), 3.0, np.float32), scale).size[0] == 600

@@ -39,7 +39,8 @@ class Course:
 class Series:
     """Of the runs of a study, by run id. `metric`, `split` and `resolution` are those of the judgement or selection.
 
-    Courses are of `select_split`; breakdowns and worst images of the selected checkpoint, on the split of its scores.
+    Courses are of `select_split`; breakdowns and worst images of the selected checkpoint, on the split that reports are
+    about; a run that was not scored on that one yet has none.
     """
 
     metric: Metric
@@ -50,7 +51,7 @@ class Series:
     worst: Mapping[str, tuple[Worst, ...]] = field(default_factory=dict)
     speeds: Mapping[str, Speed] = field(default_factory=dict)
     splits: Mapping[str, str] = field(default_factory=dict)
-    """What the selected checkpoint of each run was scored on."""
+    """What the selected checkpoint of each run was scored on: of all runs the same."""
 
 
 def gather(results: Queries, summary: StudySummary) -> Series | None:
@@ -69,7 +70,7 @@ def gather(results: Queries, summary: StudySummary) -> Series | None:
         )
         for run in summary.runs
     }
-    at = {run.run_id: where for run in summary.runs if (where := _reported(run, resolution)) is not None}
+    at = _places(summary, resolution)
     bodies = series.breakdowns(results, ids, resolution)
     broken = {run_id: read for run_id, where in at.items() if (read := breakdown_of(bodies.get((run_id, *where))))}
     images = series.image_values(results, at, metric.key, resolution)
@@ -95,6 +96,15 @@ def _basis(summary: StudySummary) -> tuple[Metric, str, str] | None:
     known = next((metric for metric in summary.metrics if metric.key == select.metric), None)
     metric = known or (summary.metrics[0] if summary.metrics else Metric("loss", "loss", "min"))
     return metric, select.split, select.resolution
+
+
+def _places(summary: StudySummary, resolution: str) -> dict[str, tuple[int, str]]:
+    """The (epoch, split) of each run's selected checkpoint, of one split alone: numbers of others are of other images."""
+    found = {run.run_id: where for run in summary.runs if (where := _reported(run, resolution)) is not None}
+    splits = {split for _, split in found.values()}
+    judged = summary.judgement.split if summary.judgement else None
+    wanted = judged if judged in splits else "test" if "test" in splits else min(splits, default=None)
+    return {run_id: where for run_id, where in found.items() if where[1] == wanted}
 
 
 def _reported(run: RunSummary, resolution: str) -> tuple[int, str] | None:

@@ -16,8 +16,13 @@ MOST_IMAGES = 15
 
 
 def split_of(series: Series) -> str:
-    """'test', or 'test and val' where runs were scored on different splits."""
-    return " and ".join(sorted(set(series.splits.values()))) or series.select_split
+    return next(iter(series.splits.values()), series.select_split)
+
+
+def left_out(cast: Cast, series: Series) -> str:
+    """' 2 runs have no such numbers.', or nothing."""
+    missing = sum(1 for member in cast.members if member.run_id not in series.splits)
+    return f" {missing} run{'s have' if missing > 1 else ' has'} none yet, or failed." if missing else ""
 
 
 def ranges(cast: Cast, series: Series) -> Chart | None:
@@ -35,6 +40,7 @@ def ranges(cast: Cast, series: Series) -> Chart | None:
     caption = (
         f"Over all scored pixels of the images in each range of {first.by} ({source}, {runs} run{'s' * (runs != 1)}), the "
         "mean over the runs of an arm. A signed error below 0 is a prediction that is too small."
+        + left_out(cast, series)
     )
     body: parts.Spec = {
         "concat": panels,
@@ -119,7 +125,7 @@ def worst(cast: Cast, series: Series) -> Chart | None:
     count = max(len(found) for found in series.worst.values())
     caption = (
         f"The {len(order)} images that are most often among the {count} worst of a run, by {header} ({source}); a point per "
-        "run that has the image among its worst."
+        "run that has the image among its worst." + left_out(cast, series)
     )
     return Chart("worst", "Worst images", caption, parts.spec("Worst images", source, body))
 

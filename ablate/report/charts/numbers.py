@@ -89,17 +89,14 @@ def _rank(arm: str, members: Sequence[Member], summary: StudySummary, series: Se
 
 
 def seed_values(summary: StudySummary, series: Series) -> dict[str, float | None]:
-    """The primary metric of every run's selected checkpoint; None for one that has none."""
+    """The primary metric of every run's selected checkpoint, on the split that is judged; None for one that has none."""
+    key, split = series.metric.key, summary.judgement.split if summary.judgement else None
     found = {}
     for run in summary.runs:
         score = run.score("selected", series.resolution)
-        value = (
-            None
-            if score is None
-            else score.loss
-            if series.metric.key == "loss"
-            else score.metrics.get(series.metric.key)
-        )
+        value = None
+        if score is not None and split in (None, score.split):
+            value = score.loss if key == "loss" else score.metrics.get(key)
         found[run.run_id] = value if value is not None and math.isfinite(value) else None
     return found
 

@@ -43,11 +43,13 @@ def _linear(zero: bool, room: int) -> Spec:
 
 
 def epochs(last: int) -> Spec:
-    """The axis of epochs: whole numbers alone."""
-    axis: Spec = {"format": "d", "tickMinStep": 1, "tickCount": min(8, max(1, last)), "grid": False}
+    """The axis of epochs: whole numbers alone, a dozen at most."""
+    first, last = min(1, last), max(2, last)
+    step = -(-(last - first) // 11)
+    axis: Spec = {"format": "d", "values": list(range(first, last + 1, step)), "grid": False}
     return {
         "field": "epoch", "type": "quantitative", "title": "epoch", "axis": axis,
-        "scale": {"domain": [min(1, last), max(2, last)], "nice": False, "zero": False},
+        "scale": {"domain": [first, last], "nice": False, "zero": False},
     }  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def tiles(folder: Path, panel: StoredPanel, width: int = WIDTH) -> tuple[Tile, .
         first, second = numbers[error.first], numbers[error.second]
         if first.shape == second.shape:
             unit = next(layer.unit for layer in panel.layers if layer.name == error.first)
-            title = f"{error.first} − {error.second}" + (f" in {unit}" if unit else "")
+            title = f"{error.first} - {error.second}" + (f" in {unit}" if unit else "")
             scale = Scale(-error.limit, error.limit, title, unit, logarithmic=False, diverging=True)
             found.append(_tile(ERROR, first - second, scale, width))
     return tuple(found)

@@ -59,6 +59,13 @@ def test_a_line_per_run_and_a_mark_at_its_selected_epoch(make_study: Any) -> Non
     assert len(panel["layer"]) == 2 and len(spec["hconcat"][0]["layer"]) == 1
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 12, 13, 100])
+def test_epochs_are_whole_numbers_and_not_too_many(make_study: Any, epochs: int) -> None:
+    axis = found(make_study(arms=1, epochs=epochs))["curves"].spec["hconcat"][0]["layer"][0]["encoding"]["x"]["axis"]
+    assert axis["values"][0] == 1
+    assert len(axis["values"]) <= 12 and len(set(axis["values"])) == len(axis["values"])
+
+
 def test_many_runs_stay_legible(make_study: Any) -> None:
     made = found(make_study(arms=40, seeds=1))
     picture = svg(made["curves"])

@@ -78,6 +78,17 @@ def test_what_is_gathered_is_what_the_runs_recorded(results: Results, summary: S
         assert series.speeds[run.run_id].peak_memory_mb == 1.0
 
 
+def test_numbers_of_different_splits_never_share_a_chart(results: Results, summary: StudySummary) -> None:
+    """A run that is not tested yet has been scored on other images than the others."""
+    first, *others = summary.runs
+    untested = replace(first, scores=tuple(replace(score, split="val") for score in first.scores))
+    series = gather(results, replace(summary, runs=(untested, *others)))
+    assert series is not None
+    assert set(series.splits.values()) == {"test"}
+    assert first.run_id not in {*series.worst, *series.breakdowns}
+    assert {run.run_id for run in others} == set(series.worst) == set(series.breakdowns)
+
+
 def test_pictures_are_written_beside_the_report_and_its_links_lead_to_them(
     results: Results, summary: StudySummary, tmp_path: Path
 ) -> None:
