@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ablate.cli import options
-from ablate.cli.options import DEFAULT_RUNS
+from ablate.cli.options import DEFAULT_DB, DEFAULT_RUNS
 
 if TYPE_CHECKING:
     from ablate.engine.mirror_push import Done
     from ablate.engine.mirror_sync import Planned
-    from ablate.runs.paths import RunPaths, RunsDir
+    from ablate.runs.paths import RunPaths
 
 app = typer.Typer(
     name="wandb",
@@ -34,8 +34,8 @@ def sync(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SELECTOR]…",
-            help="Studies and runs. Default: all runs whose study has a `wandb:` that is not disabled.",
+            metavar="[SELECTOR]...",
+            help="As for every command: runs, studies, status=failed, lr=1e-4. Default: all whose study has a mirror.",
             show_default=False,
         ),
     ] = None,
@@ -59,6 +59,7 @@ def sync(
     timeout: Annotated[
         float, typer.Option("--timeout", min=1.0, metavar="SECONDS", help="That wandb may take to finish a run.")
     ] = 600.0,
+    db: options.Db = DEFAULT_DB,
     runs_dir: options.Runs = DEFAULT_RUNS,
 ) -> None:
     """Send runs to wandb from their journals: also crashed ones, and ones trained without a mirror.
@@ -76,34 +77,24 @@ def sync(
     wanted = mirror_sync.Wanted(project, entity, offline, force, timeout)
     if offline is None and not dry_run:
         mirror_sync.check_environment()
-    planned = mirror_sync.plan(_chosen(words or [], everything, runs), runs, wanted)
+    planned = mirror_sync.plan(_chosen(words or [], everything, db, runs_dir), runs, wanted)
     if not planned:
-        say("nothing to send: no study here has a mirror; name studies or runs, or give --all")
+        why = "no run fits" if words else "no study here has a mirror; name studies or runs, or give --all"
+        say(f"nothing to send: {why}")
         return
     failed = _carry_out(planned, wanted, dry_run)
     raise typer.Exit(1 if failed else 0)
 
 
-def _chosen(words: Sequence[str], everything: bool, runs: RunsDir) -> list[RunPaths]:
-    """Every run once, in the order of their names. Raises UnknownRunError."""
+def _chosen(words: Sequence[str], everything: bool, db: Path, runs_dir: Path) -> list[RunPaths]:
+    """Every run once. Raises UsageError, UnknownRunError."""
+    from ablate.cli.chosen import chosen_paths
     from ablate.engine.mirror_sync import asks_for_a_mirror
-    from ablate.runs.directory import find_run
-    from ablate.runs.files import read_plain
-    from ablate.study.record import StudyRecord
+    from ablate.runs.paths import RunsDir
 
-    if not words:
-        return [paths for paths in runs.runs() if everything or asks_for_a_mirror(paths)]
-    found: dict[str, RunPaths] = {}
-    there = {paths.name: paths for paths in runs.runs()}
-    for word in words:
-        path = runs.study(word)
-        if path.name == f"{word}.json" and path.is_file():
-            record = StudyRecord.from_json(read_plain(path), str(path))
-            found |= {cell.name: there[cell.name] for cell in record.cells if cell.current and cell.name in there}
-        else:
-            paths = find_run(runs, word)
-            found[paths.name] = paths
-    return list(found.values())
+    if words:
+        return chosen_paths(words, db, runs_dir, current=True)
+    return [paths for paths in RunsDir(runs_dir).runs() if everything or asks_for_a_mirror(paths)]
 
 
 def _carry_out(planned: Sequence[Planned], wanted: object, dry_run: bool) -> bool:

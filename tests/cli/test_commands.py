@@ -326,7 +326,7 @@ def test_every_command_is_in_the_document_with_help_and_an_example(ablate) -> No
 
     text = (Path(__file__).parent.parent.parent / "docs" / "cli.md").read_text()
     commands = dict(get_command(app).commands)
-    for group in ("data", "db"):
+    for group in ("data", "db", "wandb"):
         commands |= {f"{group} {name}": command for name, command in commands.pop(group).commands.items()}
     for name, command in commands.items():
         assert f"| `ablate {name}" in text

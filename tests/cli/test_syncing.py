@@ -83,6 +83,8 @@ def test_runs_that_had_no_mirror_are_written_once_and_come_back_by_import(
     planned = here("wandb", "sync", "--all", "--dry-run")
     assert [line.split()[0] for line in planned.stdout.splitlines()] == ["send"] * 3
     assert not (place / "out").exists()
+    assert here("wandb", "sync", "status=failed", "--dry-run").stdout.count("send ") == 1
+    assert here("wandb", "sync", "study=toys", "lr=1e-1", "--dry-run").stdout.count("send ") == 1
 
     written = here("wandb", "sync", "toys", "bad", "--offline", "out")
     assert written.returncode == 0, written.stderr
