@@ -16,8 +16,8 @@ STUDY = """\
 study: toys
 task: toy
 base:
-  train: {epochs: 4}
-  sleep: 0.4
+  train: {epochs: 3}
+  sleep: 0.25
 grid:
   model.width: [2, 3]
   train.lr: [0.1, 0.01]
