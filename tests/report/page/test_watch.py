@@ -16,10 +16,11 @@ STUDY = """\
 study: toys
 task: toy
 base:
-  train: {epochs: 4}
-  sleep: 0.4
+  train: {epochs: 3}
+  sleep: 0.25
 grid:
   model.width: [2, 3]
+  train.lr: [0.1, 0.01]
 baseline: {model.width: 2}
 """
 
@@ -54,17 +55,17 @@ def test_the_page_follows_the_training_and_keeps_what_somebody_chose(look, train
     tab = opened.tab
     first = tab.locator("html").get_attribute("data-written")
     tab.get_by_label("Search").fill("toy")
-    tab.locator("#s0-f0").select_option("3")
+    tab.locator("#s0-runs-f0").select_option("3")
     opened.header("abs_rel0").get_by_role("button").click()
     tab.wait_for_function("(first) => document.documentElement.dataset.written !== first", arg=first)
     tab.wait_for_selector("html[data-ready]", state="attached")
     assert tab.get_by_label("Search").input_value() == "toy"
-    assert tab.locator("#s0-f0").input_value() == "3"
+    assert tab.locator("#s0-runs-f0").input_value() == "3"
     assert opened.header("abs_rel0").get_attribute("aria-sort") == "ascending"
     output, _ = watcher.communicate(timeout=120)
     assert watcher.returncode == 0 and "nothing trains any more" in output
     tab.wait_for_selector("html[data-ready]:not([data-refresh])", state="attached")
-    assert "2 complete" in tab.locator(".counts").inner_text()
+    assert "4 complete" in tab.locator(".counts").inner_text()
     assert opened.header("abs_rel0").get_attribute("aria-sort") == "ascending"
     assert not tab.locator("#pause").is_visible()
 

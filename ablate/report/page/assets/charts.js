@@ -45,7 +45,7 @@ async function draw(place, spec) {
   const many = JSON.stringify(spec.data ?? spec.datasets ?? "").length > 400_000;
   place.vega?.finalize();
   place.vega = await vegaEmbed(place, themed(fitted(place, spec)), {
-    ast: true, actions: false, logLevel: 1, // errors only defaultStyle: false, renderer: many ? "canvas" : "svg",
+    ast: true, actions: false, logLevel: 1, defaultStyle: false, renderer: many ? "canvas" : "svg",
     tooltip: { disableDefaultStyle: true, theme: "custom" },
   });
   place.dataset.drawn = "";
