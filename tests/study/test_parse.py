@@ -163,12 +163,12 @@ MISTAKES = [
     ("wandb: {mod: online}", 2, 9, "wandb.mod", "no such setting", "did you mean wandb.mode?"),
     ("wandb: online", 2, 8, "wandb", "expected a mapping of mode and project", None),
     ("compare: matchd", 2, 10, "compare", "expected `matched` or {tuned:", "did you mean matched?"),
-    ("compare: {tuned: {over: train.lr, trials: 2}}", 2, 26, "compare.tuned.over", "no axis", "list its values"),
-    ("compare: {tuned: {over: train.lx, trials: 2}}", 2, 26, "compare.tuned.over", "", None),
+    ("compare: {tuned: {over: train.lr, trials: 2}}", 2, 25, "compare.tuned.over", "no axis", "list its values"),
+    ("compare: {tuned: {over: train.lx, trials: 2}}", 2, 19, "train.lx", "no such setting", None),
     (
         "grid: {train.lr: [1]}\ncompare: {tuned: {over: train.lr}}",
         3,
-        11,
+        18,
         "compare.tuned.trials",
         "is missing",
         "trials: 4",
@@ -176,7 +176,7 @@ MISTAKES = [
     (
         "grid: {train.lr: [1]}\ncompare: {tuned: {over: train.lr, trials: 0}}",
         3,
-        44,
+        43,
         "compare.tuned.trials",
         "at least 1, found 0",
         None,
@@ -184,7 +184,7 @@ MISTAKES = [
     (
         "grid: {train.lr: [1]}\ncompare: {tuned: {over: train.lr, trial: 1, trials: 1}}",
         3,
-        36,
+        35,
         "compare.tuned.trial",
         "no such key",
         "did you mean trials?",
@@ -192,7 +192,7 @@ MISTAKES = [
     (
         "grid: {train.lr: [1]}\nbaseline: {train.lr: 1}\ncompare: {tuned: {over: train.lr, trials: 1}}",
         4,
-        26,
+        25,
         "compare.tuned.over",
         "`baseline` fixes it",
         "leave the setting out",
