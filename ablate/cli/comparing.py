@@ -86,9 +86,9 @@ def _of_runs(
     if both := {run.run_id for run in first.runs} & {run.run_id for run in second.runs}:
         name = next(run.name for run in first.runs if run.run_id in both)
         raise UsageError(f"{name} is on both sides")
-    kinds = {run.task for run in (*first.runs, *second.runs)}
+    kinds = {run.task or "depth" for run in (*first.runs, *second.runs)}
     if len(kinds) > 1:
-        raise UsageError(f"runs of different tasks cannot be compared: {', '.join(sorted(map(str, kinds)))}")
+        raise UsageError(f"runs of different tasks cannot be compared: {', '.join(sorted(kinds))}")
     tasks, kind = Tasks(), next(iter(kinds))
     metrics: Sequence[Metric] = tasks[kind if kind in tasks else "depth"].metrics
     return contrast_runs(results, (first, second), metric, metrics, factor, resolution)

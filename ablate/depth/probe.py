@@ -71,7 +71,9 @@ def digest(results: Iterable[Tensor]) -> str:
         values = values[:: max(1, len(values) // _KEPT)]
         largest = float(np.abs(values).max()) if len(values) else 0.0
         shares = values / largest if np.isfinite(largest) and largest > 0 else values
-        rounded = np.nan_to_num(np.round(shares * 10**_DIGITS), nan=-(10**12)).astype(np.int64)
+        rounded = np.nan_to_num(np.round(shares * 10**_DIGITS), nan=-(10**12), posinf=10**12, neginf=-(10**11)).astype(
+            np.int64
+        )
         found.update(f"{largest:.{_DIGITS - 1}e}:".encode() + rounded.tobytes())
     return found.hexdigest()[:10]
 

@@ -19,6 +19,7 @@ from ablate.study.estimand import read_estimand as read_estimand
 from ablate.study.remarks import UNKNOWN, is_unknown
 
 MATCHED = Matched()
+_SCALARS = (str, int, float, type(None))
 REPLICATES = ("seed",)
 """What repetitions of one arm differ in."""
 
@@ -110,6 +111,8 @@ def _compare(
             inner = f"{key}.{name}" if key else str(name)
             yield from _compare(first.get(name, UNKNOWN), second.get(name, UNKNOWN), inner, unknown, other)
         return
+    if type(first) is type(second) and isinstance(first, _SCALARS) and first == second and first != UNKNOWN:
+        return  # nearly all: a thousand runs have a hundred settings each
     one = Discrepancy(key, first, second)
     if not one.is_known or _text(first) != _text(second):
         yield one
@@ -141,4 +144,4 @@ def _shown(value: Any) -> str:
     if value is None:
         return "none"
     text = value if isinstance(value, str) else json.dumps(_plain(value), default=str)
-    return text if len(text) <= 40 else text[:39] + "…"
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -12,7 +12,7 @@ from pydantic import Field
 from ablate.depth.config import DepthConfig
 from ablate.errors import StudyError
 from ablate.study import Cell, Study, expand, load_study
-from ablate.task import NOT_IDENTITY, RunSettings, SelectSettings, Settings
+from ablate.task import NOT_IDENTITY, Metric, RunSettings, SelectSettings, Settings
 
 TEXT = """\
 study: compressed
@@ -65,7 +65,7 @@ class ToyConfig(RunSettings):
 class BareTask:
     """The part of a task that studies use."""
 
-    metrics = ()
+    metrics = (Metric("d1", "d1", "max"), Metric("abs_rel", "AbsRel", "min"), Metric("rmse", "RMSE", "min"))
     recipe = 1
 
     def __init__(self, name: str, config: type[RunSettings], digests: Mapping[str, str]) -> None:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from ablate.errors import StudyError
 from ablate.study import Study
+from ablate.study.estimand import Matched, Tuned
 
 Load = Callable[..., Study]
 Refused = Callable[..., StudyError]
@@ -45,6 +46,12 @@ def test_dotted_and_nested_spellings_are_one(load: Load) -> None:
     dotted = load("base: {data.subset.n: 4, train.lr: 1e-4}")
     mixed = load("base: {data: {subset.n: 4}, train.lr: 1e-4}")
     assert dict(nested.base) == dict(dotted.base) == dict(mixed.base) == {"data.subset.n": 4, "train.lr": 1e-4}
+
+
+def test_what_verdicts_are_about(load: Load) -> None:
+    assert (load("compare: matched").compare, load("compare:").metric) == (Matched(), None)
+    study = load("grid: {train.lr: [1, 2]}\ncompare: {tuned: {over: train.lr, trials: 2}}\nmetric: rmse")
+    assert (study.compare, study.metric) == (Tuned(("train.lr",), 2), "rmse")
 
 
 def test_wandb(load: Load) -> None:
@@ -155,6 +162,43 @@ MISTAKES = [
     ("wandb: {mode: onlin}", 2, 15, "wandb.mode", "expected one of", "did you mean online?"),
     ("wandb: {mod: online}", 2, 9, "wandb.mod", "no such setting", "did you mean wandb.mode?"),
     ("wandb: online", 2, 8, "wandb", "expected a mapping of its settings, such as mode and project", None),
+    ("compare: matchd", 2, 10, "compare", "expected `matched` or {tuned:", "did you mean matched?"),
+    ("compare: {tuned: {over: train.lr, trials: 2}}", 2, 25, "compare.tuned.over", "no axis", "list its values"),
+    ("compare: {tuned: {over: train.lx, trials: 2}}", 2, 19, "train.lx", "no such setting", None),
+    (
+        "grid: {train.lr: [1]}\ncompare: {tuned: {over: train.lr}}",
+        3,
+        18,
+        "compare.tuned.trials",
+        "is missing",
+        "trials: 4",
+    ),
+    (
+        "grid: {train.lr: [1]}\ncompare: {tuned: {over: train.lr, trials: 0}}",
+        3,
+        43,
+        "compare.tuned.trials",
+        "at least 1, found 0",
+        None,
+    ),
+    (
+        "grid: {train.lr: [1]}\ncompare: {tuned: {over: train.lr, trial: 1, trials: 1}}",
+        3,
+        35,
+        "compare.tuned.trial",
+        "no such key",
+        "did you mean trials?",
+    ),
+    (
+        "grid: {train.lr: [1]}\nbaseline: {train.lr: 1}\ncompare: {tuned: {over: train.lr, trials: 1}}",
+        4,
+        25,
+        "compare.tuned.over",
+        "`baseline` fixes it",
+        "leave the setting out",
+    ),
+    ("metric: abs_rle", 2, 9, "metric", "there is no metric", "did you mean abs_rel?"),
+    ("metric: loss", 2, 9, "metric", "there is no metric", "known: d1"),
     ("task: dept", 2, 7, "task", "no task 'dept'", "did you mean depth?"),
     ("task: [x]", 2, 7, "task", "no task ['x']", "installed tasks: depth, toy"),
     ("task: toy\nbase: {train.lr: 1}", 3, 8, "train.lr", "no such setting", None),
