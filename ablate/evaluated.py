@@ -107,7 +107,7 @@ class Evaluation:
     protocol: Mapping[str, Json] = field(default_factory=dict)
     scores: tuple[ImageScore, ...] = ()
     breakdown: Breakdown | None = None
-    panels: tuple[Panel, ...] = ()
+    panels: tuple[Panel, ...] = field(default=(), compare=False)
 
 
 def chosen(images: int, wanted: int) -> Sequence[int]:

@@ -48,13 +48,11 @@ _WORDS = (
 )
 Words = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[SELECTOR]...", help=f"{_WORDS} Default: all.", autocompletion=completed, show_default=False
-    ),
+    typer.Argument(metavar="SELECTOR", help=f"{_WORDS} Default: all.", autocompletion=completed, show_default=False),
 ]
 """What `ablate.report.selection` reads."""
 SomeRuns = Annotated[
-    list[str], typer.Argument(metavar="SELECTOR...", help=_WORDS, autocompletion=completed, show_default=False)
+    list[str], typer.Argument(metavar="SELECTOR", help=_WORDS, autocompletion=completed, show_default=False)
 ]
 OneRun = Annotated[
     list[str],

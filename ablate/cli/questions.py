@@ -96,6 +96,7 @@ def top(
 def _row(found: Ranking, place: Place) -> list[Any]:
     run = place.run
     status = f"{run.status} ({run.reason})" if run.reason else str(run.status)
+    status += ", external" if run.external else ""
     where = (found.split, found.resolution) if place.value is not None else (None, None)
     return [place.place, run.name, ", ".join(place.studies), place.value, *where, place.epoch, place.images, status]
 

@@ -118,7 +118,15 @@ def _place(chosen: Selection, run: RunRow, row: EvaluationRow | None, metric: Me
     value = None if row is None else row.loss if metric.key == "loss" else row.metrics.get(metric.key)
     studies = tuple(other.study for other in chosen.rows if other.run_id == run.run_id and other.study)
     finite = value if value is not None and math.isfinite(value) else None
-    return Place(None, run, studies, finite, row.epoch if row else None, row.images if row else None)
+    return Place(None, run, studies, finite, _epoch(run, row), row.images if row else None)
+
+
+def _epoch(run: RunRow, row: EvaluationRow | None) -> int | None:
+    """None also where a log does not say of which epoch its numbers are."""
+    if row is None or run.external is None or run.external.kind != "progress log":
+        return row.epoch if row else None
+    stated = run.external.facts.get("checkpoint")
+    return stated if isinstance(stated, int) else None
 
 
 def _numbered(places: Sequence[Place]) -> list[Place]:

@@ -185,6 +185,7 @@ QUESTIONS = (
             coalesce(c.settings, '{{}}') AS axes, coalesce(c.unknown, b.external -> '$.unknown', '[]') AS unknown,
             c.baseline, e.selected,
             CASE WHEN b.external ->> '$.kind' <> 'progress log' OR b.external IS NULL THEN e.epoch
+                WHEN TRY_CAST(b.configuration ->> '$.train.epochs' AS INTEGER) = 0 THEN 0
                 ELSE TRY_CAST(b.external ->> '$.facts.checkpoint' AS INTEGER) END AS epoch,
             coalesce(t.last_epoch, p.last_epoch) AS last_epoch, e.split, e.resolution, e.images, e.skipped, {_MARKS},
             e.loss, to_json(e.metrics) AS metrics, e.protocol,

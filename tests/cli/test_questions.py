@@ -177,3 +177,12 @@ def test_what_a_source_does_not_state_differs_from_everything(here, work) -> Non
     found = json.loads(here("diff", first, second, "--format", "json").stdout)
     unknown = [row for row in found if row["first"] == row["second"] == "unknown"]
     assert "seed" in {row["key"] for row in unknown}
+
+
+def test_rows_of_a_log_are_marked_and_claim_no_epoch(here, work) -> None:
+    assert here("import", str(Path(__file__).parents[1] / "data" / "progress.md")).returncode == 0
+    found = rows(here("top", "--split", "test", "--resolution", "full", "--format", "csv").stdout)
+    assert found and {row["status"] for row in found} == {"complete, external"}
+    stored = json.loads(here("sql", "SELECT name, epoch, external FROM leaderboard", "--format", "json").stdout)
+    assert {row["external"] for row in stored} == {"progress.md"}
+    assert "" in {row["epoch"] for row in found} and None in {row["epoch"] for row in stored}

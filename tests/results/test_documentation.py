@@ -34,6 +34,7 @@ def test_columns_are_those_of_the_views():
 def test_examples_run(work, query):
     a, b = work.run("a", "k3v9q2xa", model={"attention": "performer"}), work.run("b")
     a.train(3, best=2)
+    a.event("breakdown", 2, split="test", resolution="full", rows=[{"low": 0.0, "high": 10.0, "pixels": 7}])
     b.train(2)
     failed = work.run("c")
     failed.train(1, complete=False)
@@ -49,7 +50,7 @@ def test_the_way_of_reading_works(work, monkeypatch):
     with open_results(work.db, work.runs_dir):
         pass
     monkeypatch.chdir(work.root)
-    plain, notebook = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
+    plain, notebook, *_ = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
     names = {}
     exec(plain, names)
     assert names["connection"].execute("SELECT count(*) FROM epochs").fetchone() == (1,)

@@ -222,4 +222,4 @@ def _events(events: Sequence[EventRow]) -> Grid:
 
 def is_shown(run: RunSummary) -> bool:
     """Whether a run belongs among those that need a look."""
-    return run.status not in (State.COMPLETE, State.QUEUED)
+    return run.status in (State.FAILED, State.PAUSED)

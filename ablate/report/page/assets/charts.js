@@ -85,6 +85,9 @@ function charts() {
     }
   }, { rootMargin: "400px" });
   for (const place of places) near.observe(place);
+  // The others while nothing else is to be done; a page that soon loads again draws no more than is looked at.
+  const later = window.requestIdleCallback ?? ((act) => setTimeout(act, 200));
+  if (!document.documentElement.dataset.refresh) for (const place of places) later(() => begin(place));
   // What is printed must be drawn, also where nobody has scrolled to.
   addEventListener("beforeprint", () => places.forEach(begin));
 }
