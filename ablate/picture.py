@@ -8,6 +8,7 @@ the picture survives a black and white printer and most colour blindness. Near i
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +28,9 @@ _CHROMA = 0.155
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
 _LEAST_WIDTH = 480
 """Pixels; smaller images are enlarged, or the bar's labels would not fit."""
+
+LONGEST = 60
+"""Characters of a name in a picture."""
 
 
 @dataclass(frozen=True)
@@ -215,3 +219,10 @@ def _label(value: float, scale: Scale, ends: tuple[bool, bool], beyond: tuple[bo
     text = f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
     sign = "< " if ends[0] and beyond[0] else "> " if ends[1] and beyond[1] else ""
     return f"{sign}{text} {scale.unit}".rstrip() if any(ends) else text
+
+
+def clean(text: str, longest: int = LONGEST) -> str:
+    """One line without control and formatting characters, which XML forbids or which reorder what is read."""
+    kept = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
+    kept = " ".join(kept.split()) or "–"
+    return kept if len(kept) <= longest else kept[: longest - 1] + "…"

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ablate.engine import divergence
-from ablate.engine.progress import Progress, ProgressFile
+from ablate.engine.progress import Pace, Progress, ProgressFile
 from ablate.engine.shown import Panels, breakdowns, record_of
 from ablate.engine.stop import StopFlag, Stopped
 from ablate.errors import DivergedError
@@ -76,20 +76,6 @@ class LoopState:
 
 
 @dataclass
-class _Pace:
-    """What the ETA is computed from, in this attempt alone."""
-
-    step_seconds: float = 0.0
-    steps: int = 0
-    evaluation_seconds: float | None = None
-
-    def eta(self, steps_left: int, evaluations_left: int) -> float | None:
-        if not self.steps:
-            return None
-        return steps_left * self.step_seconds / self.steps + evaluations_left * (self.evaluation_seconds or 0.0)
-
-
-@dataclass
 class Loop:
     """Trains a session to its end. `run` returns normally when the run is complete.
 
@@ -116,7 +102,7 @@ class Loop:
         self._saved_step = 0
         self._scalars: list[tuple[int, float, float]] = []
         self._scalars_at = time.monotonic()
-        self._pace = _Pace()
+        self._pace = Pace()
 
     def start(self, manifest: Manifest | None, state: LoopState) -> None:
         """Puts the session and the loop where the checkpoint was taken, if there is one. Raises CheckpointError."""

@@ -20,7 +20,7 @@ def pictures(paths: RunPaths, split: str, epoch: int) -> dict[str, Image]:
     wanted = [one for one in _stored(paths) if (one.split, one.epoch) == (split, epoch)]
     if not wanted:
         return {}
-    from ablate.report.charts.sheet import Row, sheet, tiles  # draws with numpy: not needed by most runs
+    from ablate.sheet import Row, sheet, tiles  # draws with numpy: not needed by most runs
 
     found = {}
     for stored in wanted:

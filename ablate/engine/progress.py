@@ -29,6 +29,20 @@ class Progress:
     wall: float
 
 
+@dataclass
+class Pace:
+    """What the ETA is computed from, in this attempt alone."""
+
+    step_seconds: float = 0.0
+    steps: int = 0
+    evaluation_seconds: float | None = None
+
+    def eta(self, steps_left: int, evaluations_left: int) -> float | None:
+        if not self.steps:
+            return None
+        return steps_left * self.step_seconds / self.steps + evaluations_left * (self.evaluation_seconds or 0.0)
+
+
 def read_progress(path: Path) -> Progress | None:
     try:
         return Progress(**files.read_json(path))

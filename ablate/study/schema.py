@@ -107,7 +107,8 @@ class _Sections:
         single = self._define("settings", _mapping({**dotted, **optional, **root}))
         several = {key: {"anyOf": [value, _list_of(value)]} for key, value in dotted.items()}
         match = self._define(
-            "match", _mapping({**several, **optional, **{key: root[key] for key in root.keys() - dotted}})
+            "match",
+            _mapping({**several, **optional, **{key: of_root for key, of_root in root.items() if key not in dotted}}),
         )
         when = self._define("when", _mapping(several))
         axes = {key: _list_of(value) for key, value in dotted.items()}

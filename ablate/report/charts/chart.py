@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-LONGEST = 60
+from ablate.picture import LONGEST, clean
+
+__all__ = ["Chart", "clean", "labels"]
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,6 @@ class Chart:
     title: str
     caption: str
     spec: Mapping[str, Any]
-
-
-def clean(text: str, longest: int = LONGEST) -> str:
-    """One line without control and formatting characters, which XML forbids or which reorder what is read."""
-    kept = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
-    kept = " ".join(kept.split()) or "–"
-    return kept if len(kept) <= longest else kept[: longest - 1] + "…"
 
 
 def labels(names: Iterable[str]) -> dict[str, str]:

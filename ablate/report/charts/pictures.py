@@ -12,13 +12,13 @@ from ablate.errors import RecordError
 from ablate.report.charts.chart import Chart, clean
 from ablate.report.charts.draw import svg
 from ablate.report.charts.gather import gather
-from ablate.report.charts.sheet import WIDTH, Row, Tile, sheet, tiles, to_png
 from ablate.report.charts.study import charts
 from ablate.report.charts.theme import Theme
 from ablate.report.summary import RunSummary, StudySummary
 from ablate.results.queries import Queries
 from ablate.runs.panels import StoredPanels, read_panels
 from ablate.runs.paths import RunPaths
+from ablate.sheet import WIDTH, Row, Tile, sheet, tiles, to_png
 
 MOST_RUNS = 24
 """So many runs get a picture of their own, and a row in the pictures that compare runs."""

@@ -80,7 +80,7 @@ def _wanted(runs: Sequence[RunSummary], stored: Mapping[str, Stored]) -> Iterato
 def _tiles(folder: Path, panel: StoredPanel) -> tuple[tuple[str, bytes, bytes], ...]:
     """(name, picture, bar) of each layer: kept, since a page that is watched is written every few seconds."""
     from ablate.picture import bar_of
-    from ablate.report.charts.sheet import tiles, to_png
+    from ablate.sheet import tiles, to_png
 
     return tuple(
         (tile.name, tile.png(), b"" if tile.scale is None else to_png(bar_of(tile.picture.shape[1], tile.scale)))

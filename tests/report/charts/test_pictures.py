@@ -15,10 +15,10 @@ from PIL import Image
 
 from ablate.report.charts.gather import gather
 from ablate.report.charts.pictures import figures, reported, write_pictures
-from ablate.report.charts.sheet import Row, readable, sheet, tiles
 from ablate.report.summary import StudySummary, summarise
 from ablate.results.open import Results, open_results
 from ablate.runs.panels import StoredPanels
+from ablate.sheet import Row, readable, sheet, tiles
 from ablate.task import Metric
 
 ROOT = Path(__file__).parents[3]

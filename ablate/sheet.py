@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ablate.picture import Scale, bar_of, colours
-from ablate.report.charts.chart import clean
+from ablate.picture import Scale, bar_of, clean, colours
 from ablate.runs.panels import StoredLayer, StoredPanel, decode
 
 WIDTH = 400
