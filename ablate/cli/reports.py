@@ -49,6 +49,9 @@ Only = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="AXIS=VALUE", help="Only the runs with this setting; may be repeated."),
 ]
+Figures = Annotated[
+    bool, typer.Option("--figures/--no-figures", help="Draw pictures for a Markdown file, into a folder beside it.")
+]
 Watch = Annotated[
     bool, typer.Option("--watch", help="Write the page again and again while runs train; with --format html and -o.")
 ]
@@ -66,6 +69,7 @@ def report(
     sort: Sort = None,
     group_by: GroupBy = None,
     only: Only = None,
+    figures: Figures = True,
     watch: Watch = False,
     every: Every = 5.0,
     db: options.Db = DEFAULT_DB,
@@ -92,7 +96,11 @@ def report(
     drawn = form == "md" and output is None and sys.stdout.isatty()
     style = style or ("table" if drawn else "progress")
     wanted = Options(lang, style, split_names(columns), split_names(metric), sort or None, group_by or None)
-    text, summaries, freshness = tables([*(selectors or ()), *filters(only)], form, wanted, db, runs_dir)
+    drawn_into = None
+    if figures and form == "md" and output is not None and str(output) != "-":
+        drawn_into = output.with_name(f"{output.stem}.figures")
+    chosen = [*(selectors or ()), *filters(only)]
+    text, summaries, freshness = tables(chosen, form, wanted, db, runs_dir, drawn_into)
     say(freshness)
     if not summaries and selectors:
         say("no run fits")

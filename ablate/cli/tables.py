@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ablate.engine.tasks import Tasks
 from ablate.errors import UsageError
 from ablate.report.describe import Title, describe
-from ablate.report.options import Options
+from ablate.report.options import Options, resolve
 from ablate.report.render import FORMATS, render
 from ablate.report.selection import is_filter, select
 from ablate.report.summary import StudySummary, summarise, summarise_loose
@@ -19,31 +20,32 @@ from ablate.study import load_study
 
 
 def tables(
-    selectors: Sequence[str], form: str, options: Options, db: Path, runs_dir: Path
+    selectors: Sequence[str], form: str, options: Options, db: Path, runs_dir: Path, figures: Path | None = None
 ) -> tuple[str, list[StudySummary], str]:
-    """The report's text, what it is made of, and how fresh that is.
+    """The report's text, what it is made of, and how fresh that is. Pictures are drawn into `figures`, if given.
 
     Raises UsageError for an unknown format, or a selector or name that nothing has, and StudyError.
     """
     if form not in FORMATS:
         raise UsageError(f"unknown format {form!r}; expected one of {', '.join(FORMATS)}")
-    summaries, freshness = gather(selectors, db, runs_dir)
-    return render(summaries, form, options), summaries, freshness
-
-
-def gather(selectors: Sequence[str], db: Path, runs_dir: Path) -> tuple[list[StudySummary], str]:
-    """A summary of each study that the selectors name, of the runs they choose, and how fresh they are.
-
-    Raises UsageError for a selector that names nothing.
-    """
     with open_results(db, runs_dir) as results:
         summaries = summaries_of(results, selectors)
-        freshness = "; ".join([results.freshness, *(f"not readable: {problem}" for problem in results.unreadable)])
-    return summaries, freshness
+        said = [results.freshness, *(f"not readable: {problem}" for problem in results.unreadable)]
+        options = resolve(summaries, options)  # what cannot be rendered is not drawn either
+        if figures is not None:
+            from ablate.report.charts.pictures import write_pictures
+
+            written = write_pictures(summaries, results, figures)
+            summaries = [replace(one, pictures=written.pictures[one.study or ""]) for one in summaries]
+            said += [f"not drawn: {problem}" for problem in written.problems]
+    return render(summaries, form, options), summaries, "; ".join(said)
 
 
 def summaries_of(results: Results, selectors: Sequence[str]) -> list[StudySummary]:
-    """As `gather`, from results that are open."""
+    """A summary of each study that the selectors name, of the runs they choose.
+
+    Raises UsageError for a selector that names nothing.
+    """
     tasks = Tasks()
     chosen = select(results, selectors, current=True)
     summaries: list[StudySummary] = []

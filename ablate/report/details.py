@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Picture(NamedTuple):
+    """A file that a report refers to. `path` is relative to the folder that the report lies in, fit for a link.
+
+    `title` and `caption` are plain text, not escaped. `run_id` is None for a picture of the whole study.
+    """
+
+    title: str
+    caption: str
+    path: str
+    run_id: str | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ class Labels:
     last: str
     last_is_selected: str
     nothing: str
+    pictures: str
     output: str
     split: str
     images: str
@@ -99,6 +100,7 @@ EN = Labels(
     last="Last epoch",
     last_is_selected="The last epoch is the selected one in every run.",
     nothing="Nothing has been evaluated yet.",
+    pictures="Pictures",
     output="Output ({size} size)",
     split="{split} split",
     images="{count} images",
@@ -153,6 +155,7 @@ ES = Labels(
     last="Última epoch",
     last_is_selected="La última epoch es la seleccionada en todos los casos.",
     nothing="Todavía no se ha evaluado nada.",
+    pictures="Imágenes",
     output="Output ({size} size)",
     split="partición {split}",
     images="{count} imágenes",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from urllib.parse import quote
 
 from tabulate import tabulate
 
 from ablate.report.columns import Column, groups, in_order
-from ablate.report.details import Details
+from ablate.report.details import Details, Picture
 from ablate.report.externals import is_logged
 from ablate.report.markdown_judgement import conclusions
 from ablate.report.options import AS_USUAL, Options
@@ -62,7 +63,14 @@ def _study(summary: StudySummary, options: Options) -> str:
     notes += of_runs(summary.runs, words, below=options.style == "progress")
     if notes:
         blocks.append(bullets(notes))
+    drawn = [picture for picture in summary.pictures if picture.run_id is None or options.style == "table"]
+    if drawn:
+        blocks += [f"### {words.pictures}", *map(_picture, drawn)]
     return "\n\n".join(blocks)
+
+
+def _picture(picture: Picture) -> str:
+    return f"![{escape(picture.title)}]({quote(picture.path)})\n\n{line(picture.caption)}"
 
 
 def _comparison(summary: StudySummary, options: Options) -> Iterator[str]:
@@ -119,6 +127,7 @@ def _section(summary: StudySummary, run: RunSummary, number: int, options: Optio
         blocks.append(fenced(details.commands))
     for resolution, columns in outputs(summary, run, options):
         blocks += [f"##### {words.output.format(size=escape(resolution.capitalize()))}", pipe_table(columns)]
+    blocks += [_picture(picture) for picture in summary.pictures if picture.run_id == run.run_id]
     return "\n\n".join(block for block in blocks if block)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ablate.errors import UsageError
 from ablate.report.data_notes import differing_data, short_prints
-from ablate.report.details import Details
+from ablate.report.details import Details, Picture
 from ablate.report.externals import as_stated, sentences, settings_beside
 from ablate.report.flags import Course, flags
 from ablate.report.judgement import Judgement
@@ -89,6 +89,8 @@ class StudySummary:
     notes: tuple[str, ...] = ()
     judgement: Judgement | None = None
     """None for runs outside any study, and for one of which nothing can be said yet."""
+    pictures: tuple[Picture, ...] = ()
+    """Files that were drawn for this report, if any."""
 
 
 def summarise(

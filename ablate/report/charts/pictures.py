@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from ablate.errors import RecordError
 from ablate.report.charts.chart import Chart, clean
@@ -14,6 +13,7 @@ from ablate.report.charts.draw import svg
 from ablate.report.charts.gather import gather
 from ablate.report.charts.study import charts
 from ablate.report.charts.theme import Theme
+from ablate.report.details import Picture
 from ablate.report.summary import RunSummary, StudySummary
 from ablate.results.queries import Queries
 from ablate.runs.panels import StoredPanels, read_panels
@@ -22,18 +22,6 @@ from ablate.sheet import WIDTH, Row, Tile, sheet, tiles, to_png
 
 MOST_RUNS = 24
 """So many runs get a picture of their own, and a row in the pictures that compare runs."""
-
-
-class Picture(NamedTuple):
-    """A file that a report refers to. `path` is relative to the folder that the report lies in, fit for a link.
-
-    `title` and `caption` are plain text, not escaped. `run_id` is None for a picture of the whole study.
-    """
-
-    title: str
-    caption: str
-    path: str
-    run_id: str | None = None
 
 
 @dataclass
