@@ -263,6 +263,7 @@ REFUSED = [
     ({"train": {"stages": [{"sets": ["redweb", "megadepth"], "epochs": 1}]}}, "stage 1 trains on megadepth"),
     ({"train": {"epochs": 5}}, "epochs is the sum of the stages' .3."),
     ({"train": {"stages": [{"sets": [], "epochs": 1}]}}, "a list of different sets"),
+    ({"eval": {"align": "none"}}, "has no unit and is never scored in metres; set eval.align: scale_shift"),
     ({"data": {"mix": []}, "train": {"stages": [], "objective": "mgda"}}, "name at least two in data.mix"),
     ({"data": {"subset": {"n": 2}}}, "data.subset is for training on one data set"),
     ({"data": {"name": "redweb"}, "eval": {"mask": "none"}}, "no run can be validated on it"),
