@@ -64,7 +64,7 @@ def conflicts(config: DepthConfig, sha256: str = "") -> Iterator[Conflict]:
         check_mask(config.eval.mask, protocol_of(config.data.name))
     except UsageError as error:
         yield Conflict("eval.mask", config.eval.mask, str(error), ("data.name",))
-    model, trained = config.model, config.train.epochs > 0
+    model, trained, losses = config.model, config.train.epochs > 0, config.train.losses
     aligned = config.train.alignment == "estimated"
     if model.output == "relative" and trained:
         yield Conflict(
@@ -78,7 +78,7 @@ def conflicts(config: DepthConfig, sha256: str = "") -> Iterator[Conflict]:
         yield Conflict(
             "eval.align",
             config.eval.align,
-            f"{' and '.join(config.train.losses)} teach inverse depth up to scale and shift, which has no unit and is "
+            f"{' and '.join(losses)} teach{'' if len(losses) > 1 else 'es'} inverse depth up to scale and shift, which has no unit and is "
             "never scored in metres; set eval.align: scale_shift (or median), or add a loss in metres, such as silog",
             ("train.loss", "train.epochs"),
         )

@@ -288,7 +288,7 @@ def test_two_sets_of_one_name_need_labels(sets: Path) -> None:
 
 
 def test_gradient_matching_on_lidar_is_refused_unless_forced(street: Path) -> None:
-    one = {"data": {"root": street}, "train": {"loss": LOSS}}
+    one = {"data": {"root": street}, "train": {"loss": LOSS}, "eval": {"align": "scale_shift"}}
     with pytest.raises(ValidationError, match="the ground truth of kitti is sparse"):
         DepthConfig.model_validate(one)
     assert DepthConfig.model_validate({**one, "train": {"loss": LOSS, "force_dense_loss": True}})
