@@ -266,7 +266,7 @@ class Session(Protocol):
         ...
 
     def step(self, batch: Any, position: Position) -> StepReport:
-        """One optimiser step, `position.step` steps of the epoch being done; seeds every generator first."""
+        """One optimiser step, after `position.step` of the epoch; seeds every generator first. Raises DivergedError."""
         ...
 
     def evaluate(self, split: str, tick: Tick) -> Iterator[Evaluation]:
@@ -282,25 +282,15 @@ class Session(Protocol):
         ...
 
     def lighten(self, rung: int) -> str | None:
-        """Trains the same batches in less memory: what rung 1, 2, … of a ladder does, or None if there is no such rung.
-
-        Called right after opening, with the highest rung alone.
-        """
+        """Trains the same batches in less memory, from opening on: what rung 1, 2, … does; None if there is none."""
         ...
 
     def needs(self) -> int | None:
-        """Bytes that a step needs on the device at its peak, as it is trained now: an estimate, which may take a minute.
-
-        Asked for where memory ran out and there is no further rung. None if the task cannot tell.
-        """
+        """Bytes that a step needs at its peak, as it is trained now, for a ladder that ends; None if it cannot tell."""
         ...
 
     def gradient_norms(self) -> Mapping[str, float]:
-        """Norms of the last step's gradient by part of the network, to find out where a loss explodes.
-
-        Asked for after every step that raised nothing, so it must not cost much. A step whose loss or gradient is not
-        finite raises DivergedError, with the norms of its own gradient if it has one.
-        """
+        """Norms of the last step's gradient by part of the network; asked for after every step."""
         ...
 
     def peak_memory_mb(self) -> float | None:

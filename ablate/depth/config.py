@@ -13,7 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ablate.depth import attention, fair, mixing
 from ablate.depth import metrics as measures
-from ablate.depth.conflicts import refused
+from ablate.depth.conflicts import Conflict, refused
 from ablate.depth.data import datasets
 from ablate.depth.model import fit, specs
 from ablate.depth.protocol import protocol_of
@@ -289,6 +289,15 @@ class DepthConfig(RunSettings):
         if error := refused(self, fair.conflicts(self)):
             raise error
         return self
+
+    @model_validator(mode="after")
+    def _stops_by_what_is_measured(self) -> DepthConfig:
+        stopping, known = self.train.early_stopping, (*measures.names(), "loss")
+        if stopping is None or stopping.metric is None or stopping.metric in known:
+            return self
+        problem = f"expected one of {', '.join(known)}; found {stopping.metric!r}, which would never stop a run"
+        error = refused(self, [Conflict("train.early_stopping.metric", stopping.metric, problem)])
+        raise error if error else ValueError(problem)
 
     @model_validator(mode="after")
     def _goes_with_the_data(self) -> DepthConfig:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablate.depth import attention
+from ablate.depth import attention, objectives
 from ablate.depth.conflicts import Conflict
 from ablate.depth.model import source
 from ablate.depth.protocol import check_mask, protocol_of
@@ -20,6 +20,7 @@ from ablate.runs.paths import RunPaths
 
 if TYPE_CHECKING:
     from ablate.depth.config import DepthConfig
+    from ablate.depth.train_settings import TrainSettings
 
 RELATIVE_SHA256 = ("501f0c75", "d889a10e", "2f21e586", "f6b98070")
 """How the digests of the published relative weights start: DPT-Hybrid in both layouts, DPT-Large, MiDaS v2.1."""
@@ -49,6 +50,11 @@ def _of_relative_run(run: Path) -> bool:
     return isinstance(model, Mapping) and model.get("output") == "relative"
 
 
+def has_no_unit(train: TrainSettings) -> bool:
+    """Whether training leaves the scale and the shift of inverse depth open: no loss of it compares metres."""
+    return train.epochs > 0 and objectives.spaces(train.losses) == {"disparity"}
+
+
 def conflicts(config: DepthConfig, sha256: str = "") -> Iterator[Conflict]:
     """A mask that the data set's protocol does not have, and inverse depth that would be read as metres.
 
@@ -58,7 +64,7 @@ def conflicts(config: DepthConfig, sha256: str = "") -> Iterator[Conflict]:
         check_mask(config.eval.mask, protocol_of(config.data.name))
     except UsageError as error:
         yield Conflict("eval.mask", config.eval.mask, str(error), ("data.name",))
-    model, trained = config.model, config.train.epochs > 0
+    model, trained, losses = config.model, config.train.epochs > 0, config.train.losses
     aligned = config.train.alignment == "estimated"
     if model.output == "relative" and trained:
         yield Conflict(
@@ -67,6 +73,14 @@ def conflicts(config: DepthConfig, sha256: str = "") -> Iterator[Conflict]:
             "relative weights are evaluated as they are, and training makes them metric; set train.epochs: 0, or leave "
             "model.output out (train.alignment: estimated finds the scale and shift to start from)",
             ("train.epochs",),
+        )
+    elif has_no_unit(config.train) and config.eval.align == "none":
+        yield Conflict(
+            "eval.align",
+            config.eval.align,
+            f"{' and '.join(losses)} teach{'' if len(losses) > 1 else 'es'} inverse depth up to scale and shift, which has no unit and is "
+            "never scored in metres; set eval.align: scale_shift (or median), or add a loss in metres, such as silog",
+            ("train.loss", "train.epochs"),
         )
     elif model.output == "relative" and config.eval.align == "none":
         yield Conflict(

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from ablate.depth.config import DepthConfig, ModelSettings
 from ablate.depth.data import datasets
 from ablate.depth.data.images import load_image
-from ablate.depth.fair import known_relative
+from ablate.depth.fair import has_no_unit, known_relative
 from ablate.depth.memory import is_out_of_memory
 from ablate.depth.model import source, specs
 from ablate.depth.panels import shades_of
@@ -166,7 +166,8 @@ def _of_run(weights: Path, config: Mapping[str, Any], network: str | None, datas
     if network is not None and network != run.model.name:
         raise UsageError(f"--network {network}: the run's network is {run.model.name}; leave --network out")
     protocol = protocol_of(dataset or run.data.name)
-    return Origin(run.model, weights, protocol, run.data.resolution, run.model.output == "relative")
+    relative = run.model.output == "relative" or has_no_unit(run.train)
+    return Origin(run.model, weights, protocol, run.data.resolution, relative)
 
 
 def _named(network: str) -> str:

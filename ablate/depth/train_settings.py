@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -118,6 +119,16 @@ class TrainSettings(LoopSettings):
     compile: bool = Field(default=False, description="Compile the network with torch.compile.")
     flip: float = Field(default=0.5, ge=0, le=1, description="Probability of a horizontal flip.")
     augment: AugmentSettings = AugmentSettings()
+
+    @field_validator("loss", mode="before")
+    @classmethod
+    def _weights_of_losses(cls, loss: Any) -> Any:
+        """In the words of this setting, not of each of the two kinds of value that it takes."""
+        for name, weight in loss.items() if isinstance(loss, dict) else ():
+            number = isinstance(weight, int | float) and not isinstance(weight, bool)
+            if not number or not 0 < weight < math.inf:
+                raise ValueError(f"expected a weight greater than 0 for {name}, found {weight!r}")
+        return loss
 
     @field_validator("loss")
     @classmethod

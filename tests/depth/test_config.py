@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from ablate.depth import attention
 from ablate.depth.config import DepthConfig
 from ablate.study import identity_settings
+from ablate.study.settings import catalogue
 
 
 def config(**sections: Any) -> DepthConfig:
@@ -59,6 +60,9 @@ def test_what_decides_a_result_is_part_of_the_identity(change: dict[str, Any]) -
         ({"train": {"checkpoint": {"every": "often"}}}, "such as '10min'"),
         ({"train": {"checkpoint": {"every": "1.5 steps"}}}, "whole number"),
         ({"train": {"lr": 0}}, "greater than 0"),
+        ({"train": {"loss": {"silog": 0}}}, "a weight greater than 0 for silog, found 0"),
+        ({"train": {"loss": {"silog": True}}}, "a weight greater than 0 for silog, found True"),
+        ({"train": {"early_stopping": {"patience": 2, "metric": "abs_rell"}}}, "would never stop a run"),
         ({"train": {"lr": float("nan")}}, "finite"),
         ({"eval": {"resolutions": ["full"]}}, "select.resolution 'reduced' is not among"),
         ({"eval": {"resolutions": ["full", "full", "reduced"]}}, "named twice"),
@@ -76,3 +80,8 @@ def test_attentions_are_files_and_are_listed_without_torch() -> None:
     code = "import sys; from ablate.depth import attention; attention.options('memory_compressed'); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_stage_that_lacks_its_epochs_is_told_so() -> None:
+    (complaint,) = catalogue(DepthConfig).check("train.stages", [{"sets": "all"}])
+    assert complaint.problem == "{'sets': 'all'} lacks epochs"

@@ -125,7 +125,11 @@ def test_memory_of_stages_is_that_of_the_stage_with_most_sets() -> None:
 
     def tasks(*stages: Any, **changes: Any) -> int:
         several = [{"sets": sets, "epochs": 1} for sets in stages]
-        config = {"data": {"mix": mix, "name": "nyu"}, "train": {**train, "stages": several, **changes}}
+        config = {
+            "data": {"mix": mix, "name": "nyu"},
+            "eval": {"align": "scale_shift"},
+            "train": {**train, "stages": several, **changes},
+        }
         return budget.step_of(DepthConfig.model_validate(config)).tasks
 
     assert tasks() == tasks(list(names[:3]), "all") == tasks("all", list(names[:3])) == 4

@@ -63,6 +63,7 @@ MIDAS = {"weights": "w/dpt_hybrid-midas-501f0c75.pt"}
     [
         ({"model": {"output": "relative"}, "train": {"epochs": 0}}, "never read as metres; set eval.align"),
         ({"model": {"output": "relative"}, "eval": ALIGNED}, "training makes them metric; set train.epochs: 0"),
+        ({"train": {"loss": "ssi_trimmed"}}, "ssi_trimmed teach.* has no unit and is never scored in metres"),
         ({"model": MIDAS, "train": {"epochs": 0}}, "is known to predict inverse depth without a unit"),
         ({"model": MIDAS, "train": {"epochs": 0}, "eval": ALIGNED}, "set model.output: relative"),
         ({"data": {"name": "nyu"}, "eval": {"mask": "garg"}}, "NYU protocol has no mask 'garg'"),
@@ -81,6 +82,9 @@ def test_what_would_mislead_is_refused(sections: dict[str, Any], words: str) -> 
         {"model": MIDAS, "train": {"epochs": 1}},
         {"model": {"weights": "w/dpt_hybrid_kitti-cb926ef4.pt"}, "train": {"epochs": 0}},
         {"eval": ALIGNED},
+        {"train": {"loss": "ssi_trimmed"}, "eval": ALIGNED},
+        {"train": {"loss": {"ssi_trimmed": 1, "silog": 0.1}}},
+        {"train": {"loss": "ssi_trimmed", "epochs": 0}},
     ],
 )
 def test_what_says_what_it_is_is_accepted(sections: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from ablate.depth.model.dpt import build
 from ablate.depth.model.layouts import SCRIPTABLE
 from ablate.depth.predict import Prediction, Predictor, encode, origin_of, recognise
 from ablate.depth.protocol import KITTI, NYU
-from ablate.errors import DataError, UsageError
+from ablate.errors import DataError, OutOfMemoryError, UsageError
 
 REFERENCE = Path(__file__).parent / "predict_seed2.npz"
 """What isl-org/DPT predicts, in metres, with the stand-in weights and image of seed 2: every 16th pixel from 4."""
@@ -185,6 +185,40 @@ def test_a_run_predicts_with_its_own_configuration(tmp_path: Path) -> None:
     assert Predictor(origin).network_input((375, 1242), "reduced") == (64, 224)
     with pytest.raises(UsageError, match="--network dpt_large: the run's network is dpt_tiny"):
         origin_of(weights, run.model_dump(mode="json"), network="dpt_large")
+    assert not origin.relative
+    base = {"model": model, "train": {"loss": "ssi_trimmed"}, "eval": {"align": "scale_shift"}}
+    taught = DepthConfig.model_validate(base).model_dump(mode="json")
+    assert origin_of(weights, taught).relative, "what losses without a unit taught is never written as metres"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("could not create a memory object"),
+        RuntimeError("could not create a primitive"),
+    ],
+    ids=str,
+)
+def test_memory_that_runs_out_names_the_image_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    predictor = Predictor(origin_of(tiny(tmp_path / "w.pt"), network="dpt_tiny"))
+    image = tmp_path / "i.png"
+    Image.new("RGB", (64, 32)).save(image)
+
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(predictor._model, "forward", fail)
+    with pytest.raises(OutOfMemoryError, match=r"i\.png: no memory left for a network input of 32x64"):
+        predictor(image, "full")
+    monkeypatch.setattr(predictor, "_predict", lambda *arguments: (_ for _ in ()).throw(RuntimeError("another kind")))
+    with pytest.raises(RuntimeError, match="another kind"):
+        predictor(image, "full")
 
 
 @pytest.mark.parametrize(

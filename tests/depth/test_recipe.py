@@ -173,7 +173,7 @@ def batch_of_seven(street: Any) -> tuple[dict[str, Any], Any]:
         "model": {"name": "dpt_tiny"},
         "data": {"root": street, "resolution": (32, 96)},
         "train": {"batch_size": 7, "lr": 1e-9, "flip": 0.0},
-        "eval": {"resolutions": ("reduced",)},
+        "eval": {"resolutions": ("reduced",), "align": "scale_shift"},
     }
     return settings, next(opened(settings).batches(1, 0))
 

@@ -263,6 +263,7 @@ REFUSED = [
     ({"train": {"stages": [{"sets": ["redweb", "megadepth"], "epochs": 1}]}}, "stage 1 trains on megadepth"),
     ({"train": {"epochs": 5}}, "epochs is the sum of the stages' .3."),
     ({"train": {"stages": [{"sets": [], "epochs": 1}]}}, "a list of different sets"),
+    ({"eval": {"align": "none"}}, "has no unit and is never scored in metres; set eval.align: scale_shift"),
     ({"data": {"mix": []}, "train": {"stages": [], "objective": "mgda"}}, "name at least two in data.mix"),
     ({"data": {"subset": {"n": 2}}}, "data.subset is for training on one data set"),
     ({"data": {"name": "redweb"}, "eval": {"mask": "none"}}, "no run can be validated on it"),
@@ -287,7 +288,7 @@ def test_two_sets_of_one_name_need_labels(sets: Path) -> None:
 
 
 def test_gradient_matching_on_lidar_is_refused_unless_forced(street: Path) -> None:
-    one = {"data": {"root": street}, "train": {"loss": LOSS}}
+    one = {"data": {"root": street}, "train": {"loss": LOSS}, "eval": {"align": "scale_shift"}}
     with pytest.raises(ValidationError, match="the ground truth of kitti is sparse"):
         DepthConfig.model_validate(one)
     assert DepthConfig.model_validate({**one, "train": {"loss": LOSS, "force_dense_loss": True}})

@@ -202,7 +202,8 @@ def _cells(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def _refuse_columns(path: Path, columns: Any) -> None:
     for needed in ("image", "depth"):
         if needed not in columns:
-            raise DataError(f"{path}: has no column {needed!r} (but {', '.join(columns)}); expected {_EXAMPLE}")
+            others = f" (but {', '.join(columns)})" if columns else ": it is empty"
+            raise DataError(f"{path}: has no column {needed!r}{others}; expected {_EXAMPLE}")
 
 
 def _row(path: Path, number: int, cells: Mapping[str, Any]) -> _Row:
