@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ablate.results.open import Results
     from ablate.task import Metric
 
-_SIDE = "Runs, separated by commas, or axis=value with --study, or a CSV file of per-image results."
+_SIDE = "Runs or axis=value, separated by commas, or a CSV file of per-image results."
 
 
 def compare(
@@ -31,7 +31,9 @@ def compare(
         list[str] | None,
         typer.Option("--factor", metavar="SETTING", help="What A and B are meant to differ in; may be repeated."),
     ] = None,
-    study: Annotated[str | None, typer.Option("--study", help="Where axis=value looks for runs.")] = None,
+    study: Annotated[
+        str | None, typer.Option("--study", help="Only the runs of this study, by its name or file.")
+    ] = None,
     resolution: Annotated[str | None, typer.Option("--resolution", help="full or reduced.")] = None,
     db: options.Db = DEFAULT_DB,
     runs_dir: options.Runs = DEFAULT_RUNS,
@@ -95,45 +97,38 @@ def _of_runs(
 
 
 def _side(results: Results, text: str, study: str | None) -> Side:
+    """The runs of one side, by the words that every command takes."""
     from ablate.errors import UsageError
     from ablate.report.contrast import Side
+    from ablate.report.selection import choose
 
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    chosen = [part.partition("=")[::2] for part in parts if "=" in part]
-    if chosen and len(chosen) == len(parts):
-        if study is None:
-            raise UsageError(f"{text}: say with --study in which study to look for such runs")
-        runs = _selected(results, chosen, study)
-    elif chosen or not parts:
-        raise UsageError(f"{text or 'nothing'}: expected runs, or axis=value, separated by commas")
-    else:
-        found = [results.resolve(part) for part in parts]
-        runs = list({run.run_id: run for run in found}.values())
+    words = [*_words(text), *([f"study={study}"] if study is not None else [])]
+    runs = choose(results, words, exact=True, current=True, epochs=False).runs
     if not runs:
-        raise UsageError(f"{text}: no run of {study} is like that; `ablate ls` lists all")
+        raise UsageError(f"{text}: no run fits{f' in {study}' if study else ''}; `ablate ls` lists all")
     never = [run.name for run in runs if not run.configuration]
     if never:
         raise UsageError(f"{', '.join(never)}: never started; `ablate run` the study first")
-    return Side(runs[0].name if len(runs) == 1 else text, tuple(runs))
+    return Side(runs[0].name if len(runs) == 1 else text, runs)
 
 
-def _selected(results: Results, chosen: Sequence[Any], study: str) -> list[Any]:
-    from ablate.study.settings import freeze
-    from ablate.study.yaml import parse_value
+def _words(text: str) -> list[str]:
+    """'a,b', 'quickstart lr=1e-4' and 'attention=performer,lr=1e-4,1e-5' as selectors: commas part names and filters."""
+    from ablate.errors import UsageError
+    from ablate.report.selection import is_filter
 
-    wanted = {key: freeze(parse_value(value, f"{key}={value}")) for key, value in chosen}
-    cells = {cell.run_id: {**cell.settings, "seed": cell.seed} for cell in results.cells(study)}
-
-    def value(settings: dict[str, Any], key: str) -> Any:
-        full = key if key in settings else next((k for k in settings if k.rpartition(".")[2] == key), key)
-        return freeze(settings.get(full))
-
-    runs = {run.run_id: run for run in results.runs(study)}
-    return [
-        runs[run_id]
-        for run_id, settings in cells.items()
-        if run_id in runs and all(value(settings, key) == found for key, found in wanted.items())
-    ]
+    found: list[str] = []
+    for word in text.split():
+        within = False
+        for part in filter(None, (part.strip() for part in word.split(","))):
+            if within and not is_filter(part):
+                found[-1] += f",{part}"  # another value of the filter before it
+            else:
+                found.append(part)
+                within = is_filter(part)
+    if not found:
+        raise UsageError("an empty text names no run; name runs, or axis=value, separated by commas")
+    return found
 
 
 def _text(found: Contrast) -> str:

@@ -14,6 +14,7 @@ IGNORED: Mapping[str, str] = {
     "data.workers": "who loads an image does not change it",
     "data.cache_mb": "an image from memory is the image from the disk",
     "train.checkpoint": "saving and keeping what was saved change nothing",
+    "eval.panels": "which pictures are kept does not change what is measured",
     "train.on_oom": "what was done when memory ran out is compared, as the memory ladder",
 }
 """Dotted key of a setting or a group -> reason; keys within a list of mappings like those within one mapping."""

@@ -61,6 +61,8 @@ class Front:
     columns: tuple[str, ...]
     best: tuple[str, ...]
     left_out: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """Why a column says something else as well, such as speeds that were measured on several machines."""
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ class _Judge:
             others=self._others(images, planned, confounded, pairs),
             main_effects=effects,
             interactions=interplay,
-            front=self._front(arms),
+            front=self._front(arms, facts),
             detectable=smallest_differences(
                 noise_of(differences), max(2, len(scores.runs)), comparisons=len(planned)
             ) if differences else (),
@@ -286,14 +286,19 @@ class _Judge:
         effects = main_effects(cells, axes)
         return effects, interactions(cells, axes), said if effects else ()
 
-    def _front(self, arms: Sequence[Arm]) -> Front | None:
+    def _front(self, arms: Sequence[Arm], facts: Mapping[str, RunFacts]) -> Front | None:
         measured = [arm for arm in arms if arm.scores[self.metric.key].mean is not None]
         costs = [key for key in COSTS if any(arm.costs[key] is not None for arm in measured)]
         if len(measured) < 2 or not costs:
             return None
         rows = {arm.name: [arm.scores[self.metric.key].mean, *(arm.costs[key] for key in costs)] for arm in measured}
         best, left_out = pareto_front(rows, [self.metric.better, *(COSTS[key] for key in costs)])
-        return Front((self.metric.key, *costs), best, left_out)
+        machines = dict.fromkeys(one for arm in measured for run in arm.run_ids for one in facts[run].machines)
+        notes = ()
+        if len(machines) > 1 and {"images_per_second", "peak_memory_mb"}.intersection(costs):
+            where = ", ".join(machines)
+            notes = (f"speed and memory were not measured on one machine ({where}), so they say something of it, too",)
+        return Front((self.metric.key, *costs), best, left_out, notes)
 
     def _notes(self, planned: Sequence[tuple[str, str]]) -> tuple[str, ...]:
         notes = []

@@ -57,7 +57,7 @@ def render_markdown(summaries: Sequence[StudySummary], options: Options = AS_USU
 def _study(summary: StudySummary, options: Options) -> str:
     words = options.words
     blocks = [f"## {escape(summary.study) if summary.study is not None else words.outside}"]
-    blocks += conclusions(summary.judgement, escape)
+    blocks += conclusions(summary.judgement, escape, options)
     blocks += _comparison(summary, options)
     notes = [*summary.notes, *(unfinished(run, words) for run in summary.runs if run.status is not State.COMPLETE)]
     notes += of_runs(summary.runs, words, below=options.style == "progress")

@@ -9,26 +9,28 @@ from tabulate import tabulate
 
 from ablate.report.arms import short_names, value_text
 from ablate.report.judgement import Arm, Judgement, Pair
+from ablate.report.judgement_labels import judgement_labels
+from ablate.report.options import AS_USUAL, Options
 from ablate.report.stats.effects import Interaction, MainEffect
 from ablate.report.stats.factors import Factor, Value
 from ablate.report.stats.seeds import SeedSummary
+from ablate.report.stats.verdict import Verdict
 
 Escape = Callable[[str], str]
 
 _MISSING = "–"
 _ARROWS = {"max": "↑", "min": "↓"}
-_COSTS = {"images_per_second": "images/s", "peak_memory_mb": "peak MiB", "parameters": "parameters"}
 _GROUPED = 12
 _MANY = 40
 """Lines of a list that a page shows; the rest is in the JSON report."""
 
 
-def conclusions(judgement: Judgement | None, escape: Escape) -> list[str]:
+def conclusions(judgement: Judgement | None, escape: Escape, options: Options = AS_USUAL) -> list[str]:
     """Blocks of Markdown; none for a study of which nothing can be said. `escape` makes text from a study harmless."""
     if judgement is None:
         return []
-    page = _Page(judgement, escape)
-    blocks = ["### What may be concluded", page.about(), *page.verdicts(), page.arms(), *page.confounded()]
+    page = _Page(judgement, escape, options)
+    blocks = [f"### {page.said.title}", page.about(), *page.verdicts(), page.arms(), *page.confounded()]
     blocks += [*page.described(), *page.effects(), *page.front(), *page.detectable(), *page.notes()]
     return [block for block in blocks if block]
 
@@ -41,16 +43,22 @@ def mean_text(found: SeedSummary) -> str:
 
 
 class _Page:
-    def __init__(self, judgement: Judgement, escape: Escape) -> None:
-        self.judged, self.escape = judgement, escape
+    def __init__(self, judgement: Judgement, escape: Escape, options: Options) -> None:
+        self.judged, self.escape, self.words = judgement, escape, options.words
+        self.said = judgement_labels(options.lang)
+        self.chosen = options.metrics
         axes = dict.fromkeys(axis for arm in judgement.arms for axis in arm.settings)
         self.short = short_names(list(axes))
 
     def about(self) -> str:
         judged, metric = self.judged, self.judged.metric
-        where = f"{self.escape(judged.split)} split, {self.escape(judged.resolution)} size"
-        name = f"{self.escape(metric.header)} {_ARROWS[metric.better]}"
-        return f"Verdicts are about {name} ({where}, selected epoch); compared: {self.escape(judged.estimand)}."
+        size = self.words.sizes.get(judged.resolution, f"{judged.resolution} size")
+        return self.said.about.format(
+            metric=self._header(metric.key),
+            split=self.escape(judged.split),
+            size=self.escape(size),
+            estimand=self.escape(self.said.estimands.get(judged.estimand, judged.estimand)),
+        )
 
     def verdicts(self) -> list[str]:
         """Claims first, then what was not shown, then what cannot be said."""
@@ -62,20 +70,26 @@ class _Page:
         judged = self.judged
         if all(arm.external for arm in judged.arms):
             return ""  # the tables below say the same
-        costs = [key for key in _COSTS if any(arm.costs.get(key) is not None for arm in judged.arms)]
-        metrics = list(judged.arms[0].scores) if judged.arms else []
+        names = self.said.costs
+        costs = [key for key in names if any(arm.costs.get(key) is not None for arm in judged.arms)]
+        metrics = [key for key in (judged.arms[0].scores if judged.arms else ()) if self._is_shown(key)]
         metrics.sort(key=lambda key: key != judged.metric.key)
         failed = any(arm.failures.failed for arm in judged.arms)
         rows = [self._arm(arm, metrics, costs, failed) for arm in judged.arms]
-        headers = ["arm", *map(self._header, metrics), *(_COSTS[key] for key in costs), *(["failed"] if failed else [])]
-        title = "#### Arms, mean ± standard deviation over seeds (seeds that have a result)"
-        return f"{title}\n\n{_table(headers, rows)}"
+        headers = [self.said.arm, *map(self._header, metrics), *(names[key] for key in costs)]
+        headers += [self.said.failed] if failed else []
+        return f"#### {self.said.arms}\n\n{_table(headers, rows)}"
+
+    def _is_shown(self, key: str) -> bool:
+        """Verdicts are about one metric, which is always there; of the others those that the reader chose, or all."""
+        return not self.chosen or key == self.judged.metric.key or key in self.chosen
 
     def _header(self, key: str) -> str:
-        return self.escape(next((one.header for one in self.judged.metrics if one.key == key), key))
+        found = next((one for one in (*self.judged.metrics, self.judged.metric) if one.key == key), None)
+        return self.escape(key if found is None else f"{found.header} {_ARROWS[found.better]}")
 
     def _arm(self, arm: Arm, metrics: Sequence[str], costs: Sequence[str], failed: bool) -> list[str]:
-        cells = [self.escape(arm.name) + (" (external)" if arm.external else "")]
+        cells = [self.escape(arm.name) + (f" ({self.words.external})" if arm.external else "")]
         cells += [mean_text(arm.scores[key]) for key in metrics]
         cells += [_MISSING if (value := arm.costs[key]) is None else f"{value:,.4g}" for key in costs]
         return cells + ([_failures(arm)] if failed else [])
@@ -84,25 +98,36 @@ class _Page:
         planned = [pair for pair in self.judged.pairs if pair.planned and pair.discrepancies]
         others = [pair for pair in self.judged.pairs if not pair.planned and pair.discrepancies]
         blocks = []
-        for title, pairs in (("Not comparable", planned), ("Pairs with imported runs", others)):
+        for title, pairs in ((self.said.not_comparable, planned), (self.said.imported_pairs, others)):
             if pairs:
                 sets = [_unknown_of_both(pair) for pair in pairs]
                 common = [key for key in sets[0] if all(key in other for other in sets)] if len(sets) > 1 else []
                 said = [_differing(pair, common) for pair in pairs]
-                said += [f"unknown of all these, so that they may differ in it: {', '.join(common)}"] if common else []
+                said += [self.said.unknown_of_all.format(what=", ".join(common))] if common else []
                 blocks += [f"#### {title}", self._list(said)]
         return blocks
 
     def described(self) -> list[str]:
-        sentences = [verdict.sentence for verdicts in self.judged.others.values() for verdict in verdicts]
-        return ["#### Other metrics, described without a claim", self._list(sentences)] if sentences else []
+        """A row per comparison, a column per metric: a study of nine metrics has them on one screen."""
+        others = {key: verdicts for key, verdicts in self.judged.others.items() if verdicts and self._is_shown(key)}
+        found = {(one.arm, one.baseline, key): one for key, verdicts in others.items() for one in verdicts}
+        pairs = list(dict.fromkeys((arm, baseline) for arm, baseline, _ in found))
+        rows = [
+            [
+                self.escape(self.said.against.format(arm=arm, baseline=baseline)),
+                *(_described(found.get((arm, baseline, key))) for key in others),
+            ]
+            for arm, baseline in pairs
+        ]
+        headers = [self.said.comparison, *map(self._header, others)]
+        return [f"#### {self.said.others}", _table(headers, rows)] if rows else []
 
     def effects(self) -> list[str]:
         blocks = []
         if self.judged.main_effects:
             rows = [row for effect in self.judged.main_effects for row in self._effect_rows(effect)]
-            headers = ["axis", "value", "mean", "effect", "95 % interval", "arms", "runs"]
-            blocks += [f"#### Main effects on {self.escape(self.judged.metric.header)}", _table(headers, rows)]
+            title = self.said.main_effects.format(metric=self._header(self.judged.metric.key))
+            blocks += [f"#### {title}", _table(self.said.effect_columns, rows)]
         for interaction in self.judged.interactions:
             blocks += self._interaction(interaction)
         found: list[MainEffect | Interaction] = [*self.judged.main_effects, *self.judged.interactions]
@@ -123,31 +148,34 @@ class _Page:
         ]
         rows_name, columns_name = self._factor(found.rows), self._factor(found.columns)
         headers = [self.escape(rows_name), *(self.escape(self._value(value)) for value in found.column_values)]
-        width = "" if found.half_width is None else f" (± {found.half_width:.2g}, 95 % interval)"
-        return [f"#### Interaction of {self.escape(rows_name)} and {self.escape(columns_name)}{width}",
-                _table(headers, rows)]  # fmt: skip
+        width = "" if found.half_width is None else f" (± {found.half_width:.2g}, {self.said.interval})"
+        title = self.said.interaction.format(rows=self.escape(rows_name), columns=self.escape(columns_name))
+        return [f"#### {title}{width}", _table(headers, rows)]
 
     def _left_out(self, found: MainEffect | Interaction) -> list[str]:
         factors = [found.factor] if isinstance(found, MainEffect) else [found.rows, found.columns]
         name = " x ".join(map(self._factor, factors))
-        said = [f"{name}: not in a balanced grid, so left out: {', '.join(found.left_out)}"] if found.left_out else []
-        return said + ([] if found.exact else [f"{name}: the search was cut short; a larger balanced grid may exist"])
+        said = [self.said.outside_grid.format(name=name, who="; ".join(found.left_out))] if found.left_out else []
+        return said + ([] if found.exact else [self.said.cut_short.format(name=name)])
 
     def front(self) -> list[str]:
         front = self.judged.front
         if front is None:
             return []
-        columns = ", ".join(_COSTS.get(key) or self._header(key) for key in front.columns)
-        lines = [f"no other arm is better in all of {columns} at once: {', '.join(front.best)}"]
-        lines += [f"left out, for want of a value: {', '.join(front.left_out)}"] if front.left_out else []
-        return ["#### Pareto front", self._list(lines)]
+        header = self.judged.metric.header
+        columns = ", ".join(self.said.costs.get(key) or header for key in front.columns)
+        lines = [self.said.best.format(columns=columns, who="; ".join(front.best))]
+        lines += [self.said.no_value.format(who="; ".join(front.left_out))] if front.left_out else []
+        return [f"#### {self.said.pareto}", self._list([*lines, *front.notes])]
 
     def detectable(self) -> list[str]:
         if not self.judged.detectable:
             return []
-        found = ", ".join(f"{one.smallest:.2g} with {one.seeds} seeds" for one in self.judged.detectable)
-        header = self.escape(self.judged.metric.header)
-        return [f"Smallest difference in {header} that this study can show (power 0.8): {found}."]
+        found = ", ".join(
+            self.said.with_seeds.format(smallest=f"{one.smallest:.2g}", seeds=one.seeds)
+            for one in self.judged.detectable
+        )
+        return [self.said.detectable.format(metric=self.escape(self.judged.metric.header), found=found)]
 
     def notes(self) -> list[str]:
         return [self._list(self.judged.notes)] if self.judged.notes else []
@@ -161,8 +189,17 @@ class _Page:
     def _list(self, sentences: Sequence[str]) -> str:
         lines = [f"- {self.escape(sentence)}" for sentence in sentences[:_MANY]]
         if len(sentences) > _MANY:
-            lines.append(f"- and {len(sentences) - _MANY} more, in the JSON report")
+            lines.append(f"- {self.said.more.format(count=len(sentences) - _MANY)}")
         return "\n".join(lines)
+
+
+def _described(found: Verdict | None) -> str:
+    """'+0.0833 (-0.865 to +1.03)'."""
+    if found is None:
+        return _MISSING
+    if (one := found.difference) is not None:
+        return f"{one.estimate:+.3g} ({one.low:+.3g} to {one.high:+.3g})"
+    return _MISSING if found.observed is None else f"{found.observed.estimate:+.3g}"
 
 
 def _unknown_of_both(pair: Pair) -> list[str]:

@@ -19,6 +19,8 @@ class RunFacts:
     digests: Mapping[str, str] = field(default_factory=dict)
     devices: tuple[str, ...] = ()
     """Kinds of devices (`cpu`, `cuda`), in the order of the attempts."""
+    machines: tuple[str, ...] = ()
+    """Where it trained, host and kind of device ('cpu of here'), in the order of the attempts."""
     parameters: int | None = None
     parts: Sequence[Mapping[str, Any]] | None = None
     code: Mapping[str, str] | None = None
@@ -63,17 +65,18 @@ def facts_of(results: Queries, run_ids: Sequence[str]) -> dict[str, RunFacts]:
 def _take_attempts(results: Queries, ids: list[str], found: Mapping[str, RunFacts]) -> dict[str, int]:
     """Devices and plug-ins; returns the attempt that began each run from scratch last."""
     rows = results.ask(
-        f"""SELECT s.run_id, a.attempt, a.device, a.resumed_from, a.facts
+        f"""SELECT s.run_id, a.attempt, a.host, a.device, a.resumed_from, a.facts
         FROM base.attempts a JOIN base.shown s USING (source) WHERE {_IN} ORDER BY s.run_id, a.attempt, a.seq""",
         [ids],
     )
     begun: dict[str, int] = {}
-    for run_id, attempt, device, resumed_from, facts in rows:
+    for run_id, attempt, host, device, resumed_from, facts in rows:
         one = found[run_id]
         if resumed_from in (None, "null"):
-            begun[run_id], one.devices, one.code = attempt, (), None
+            begun[run_id], one.devices, one.machines, one.code = attempt, (), (), None
         kind = str(device or "").partition(":")[0]
         one.devices = tuple(dict.fromkeys((*one.devices, *([kind] if kind else []))))
+        one.machines = tuple(dict.fromkeys((*one.machines, *([f"{kind} of {host}"] if kind and host else []))))
         read = json.loads(facts or "null") or {}
         one.parameters = read.get("parameters", one.parameters)
         _add_code(one, _plugins(read.get("plugins")))

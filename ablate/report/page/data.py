@@ -219,6 +219,10 @@ class StudyPage:
     runs: Sheet
     arms: Sheet | None
     findings: tuple[Finding, ...]
+    described: Grid | None
+    """The metrics that no verdict is about."""
+    imported: Grid | None
+    """What is not comparable in pairs with imported runs."""
     detectable: Grid | None
     charts: tuple[Chart, ...]
     pictures: tuple[Picture, ...]

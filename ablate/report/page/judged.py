@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 
+from ablate.report.externals import MARK
 from ablate.report.judgement import Arm, Judgement
 from ablate.report.options import short_names
 from ablate.report.page.data import Cell, Column, Finding, Grid, Row, Sheet, View
 from ablate.report.page.sheets import ARROWS
 from ablate.report.page.words import MISSING, brief_number, clean, number, shown
 from ablate.report.stats.seeds import SeedSummary
+from ablate.report.stats.verdict import Verdict
 from ablate.report.summary import StudySummary
 from ablate.results.records import State
 from ablate.task import Metric
@@ -36,13 +37,14 @@ def headline(summary: StudySummary) -> tuple[str, ...]:
     )
 
 
-def arm_sheet(judgement: Judgement, axes: Sequence[str], metrics: Sequence[Metric]) -> Sheet:
+def arm_sheet(judgement: Judgement, summary: StudySummary) -> Sheet:
     """One row per arm: mean ± standard deviation over its seeds, and how many of them there are."""
-    arms = judgement.arms
+    arms, axes, metrics = judgement.arms, summary.axes, summary.metrics
+    runs = {run.run_id: run for run in summary.runs}
     made: list[tuple[Column, list[Cell]]] = [(Column("arm", "Arm"), [Cell(clean(arm.name)) for arm in arms])]
     for axis, name in short_names(axes).items():
         column = Column(clean(axis), clean(name), title=clean(axis))
-        made.append((column, [Cell(shown(arm.settings.get(axis))) for arm in arms]))
+        made.append((column, [Cell(shown(runs[arm.run_ids[0]].setting(axis))) for arm in arms]))
     made.append((Column("seeds", "Seeds", True), [_seeds(arm, judgement.metric) for arm in arms]))
     if any(arm.failures.failed for arm in arms):
         made.append((Column("failed", "Failed", True), [_failures(arm) for arm in arms]))
@@ -67,7 +69,8 @@ def arm_sheet(judgement: Judgement, axes: Sequence[str], metrics: Sequence[Metri
 def _row(arm: Arm, cells: tuple[Cell, ...], judgement: Judgement) -> Row:
     tried = clean(" ".join(arm.stands_for))
     front = judgement.front is not None and arm.name in judgement.front.best
-    badges = ["baseline"] * (arm.baseline is None) + ["Pareto"] * front
+    compared = any(other.baseline == arm.name for other in judgement.arms)
+    badges = [MARK] * arm.external + ["baseline"] * compared + ["Pareto"] * front
     return Row(clean(arm.name), cells, badge=", ".join(badges), words=tried)
 
 
@@ -94,27 +97,54 @@ def _cost(value: float | None) -> Cell:
 
 
 def findings(judgement: Judgement) -> tuple[Finding, ...]:
-    """Every planned comparison, with its interval and what else its two arms differ in."""
+    """Every planned comparison, with all in which its two arms differ beside the factor, of which verdicts name a few."""
     pairs = {(pair.arm, pair.baseline): pair for pair in judgement.pairs}
     found = []
     for verdict in judgement.verdicts:
         details = []
-        if (one := verdict.difference) is not None:
-            details.append(
-                f"{clean(judgement.metric.header)} {one.estimate:+.4g}, {one.level:.0%} interval "
-                f"{one.low:+.4g} to {one.high:+.4g}, before correction"
-            )
-        if verdict.adjusted is not None:
-            details.append(
-                f"p = {verdict.adjusted:.3g} by Holm over {verdict.comparisons} comparison"
-                f"{'s' * (verdict.comparisons != 1)}"
-            )
         pair = pairs.get((verdict.arm, verdict.baseline))
         if pair is not None and pair.discrepancies:
             named = "; ".join(clean(one.text) for one in pair.discrepancies)
             details.append(f"they differ in more than {', '.join(map(clean, pair.factor))}: {named}")
         found.append(Finding(clean(verdict.sentence), verdict.outcome, tuple(details)))
     return tuple(found)
+
+
+def imported(judgement: Judgement) -> Grid | None:
+    """Pairs with imported runs, of which nobody said what the factor is: what is known to differ, and what may."""
+    pairs = [pair for pair in judgement.pairs if not pair.planned and pair.discrepancies]
+    if not pairs:
+        return None
+    unknown = [[one.key for one in pair.discrepancies if one.first == one.second] for pair in pairs]
+    common = [key for key in unknown[0] if all(key in other for other in unknown)] if len(pairs) > 1 else []
+    rows = []
+    for pair, keys in zip(pairs, unknown, strict=True):
+        differ = "; ".join(one.text for one in pair.discrepancies if one.first != one.second)
+        left = ", ".join(key for key in keys if key not in common)
+        rows.append((clean(pair.arm), clean(pair.baseline), clean(differ) or MISSING, clean(left) or MISSING))
+    rows += [("every run of these", MISSING, MISSING, clean(", ".join(common)))] if common else []
+    return Grid(("Run", "Beside", "They differ in", "Not known of both"), tuple(rows))
+
+
+def described(judgement: Judgement) -> Grid | None:
+    """A row per comparison, a column per metric that no verdict is about."""
+    headers = {metric.key: f"{metric.header} {ARROWS[metric.better]}" for metric in judgement.metrics}
+    others = {key: {(one.arm, one.baseline): one for one in found} for key, found in judgement.others.items() if found}
+    pairs = dict.fromkeys(pair for found in others.values() for pair in found)
+    if not pairs:
+        return None
+    rows = tuple(
+        (clean(f"{arm} against {baseline}"), *(_difference(found.get((arm, baseline))) for found in others.values()))
+        for arm, baseline in pairs
+    )
+    names = ("Comparison", *(clean(headers.get(key, key)) for key in others))
+    return Grid(names, rows, tuple(range(1, len(names))))
+
+
+def _difference(verdict: Verdict | None) -> str:
+    if verdict is None or (one := verdict.difference) is None:
+        return MISSING
+    return f"{one.estimate:+.3g} ({one.low:+.3g} to {one.high:+.3g})"
 
 
 def detectable(judgement: Judgement) -> Grid | None:

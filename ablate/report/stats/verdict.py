@@ -153,14 +153,19 @@ class _Case:
         percent = "" if found.relative is None else f", {100 * found.relative:+.1f} %"
         interval = f"{100 * found.level:g} % interval {_signed(found.low)} to {_signed(found.high)}"
         if outcome == "no difference shown":
-            says = f"no difference in {self.metric.header} was shown between {self.arm} and {self.baseline}"
+            says = f"No difference in {self.metric.header} was shown between {self.arm} and {self.baseline}"
         else:
             says = f"{self.arm} is {outcome} than {self.baseline} in {self.metric.header}"
         how = (
             f"p = {p:.2g} after Holm's correction for {comparisons} comparisons" if comparisons > 1 else f"p = {p:.2g}"
         )
-        count = f"{self._seeds(found)}, {len(self.scores.images)} images of {found.drives.drives} drives"
+        count = f"{self._seeds(found)}, {self._images(found)}"
         return f"{says}: {_signed(found.estimate)}{percent} ({interval}; {how}; {count})."
+
+    def _images(self, found: Difference) -> str:
+        """Where no two images share a drive, or nothing is known of drives, they count as independent."""
+        images, drives = len(self.scores.images), found.drives.drives
+        return f"{images} images" + (f" of {drives} drives" if drives < images else "")
 
     def _seeds(self, found: Difference) -> str:
         counts = []

@@ -35,7 +35,7 @@ def test_an_arm_that_is_better_and_one_that_shows_nothing():
     assert (good.outcome, same.outcome, bad.outcome) == ("better", "no difference shown", "worse")
     assert good.sentence.startswith("good is better than standard in AbsRel: -0.0")
     assert "after Holm's correction for 3 comparisons; 3 seeds, 30 images of 6 drives" in good.sentence
-    assert "no difference in AbsRel was shown between same and standard" in same.sentence
+    assert "No difference in AbsRel was shown between same and standard" in same.sentence
     assert good.difference.low < -0.05 < good.difference.high
     assert good.difference.relative == pytest.approx(-0.5, abs=0.1)
     assert [v.adjusted for v in (good, same, bad)] == pytest.approx(holm([v.difference.p for v in (good, same, bad)]))
