@@ -26,7 +26,7 @@ def tables(
     Raises UsageError for an unknown format, or a selector or name that nothing has, and StudyError.
     """
     if form not in FORMATS:
-        raise UsageError(f"unknown format {form!r}; expected one of {', '.join(FORMATS)}")
+        raise UsageError(f"unknown format {form!r}; expected one of {', '.join((*FORMATS, 'html'))}")
     summaries, freshness = gather(selectors, db, runs_dir)
     return render(summaries, form, options), summaries, freshness
 

@@ -141,7 +141,10 @@ class _Case:
                 f"{fewest} has one seed, and one training cannot tell how much of a difference is chance; "
                 "train at least three seeds of each arm"
             )
-        return "the seeds changed no number, so they are not repetitions"
+        means = (self.scores.means()[name].values() for name in (self.arm, self.baseline))
+        if all(max(found) - min(found) <= 1e-12 * max(map(abs, found)) for found in map(list, means)):
+            return "the seeds changed no number, so they are not repetitions"
+        return "the difference is the same with every seed, so the seeds do not tell how much of it is chance"
 
     def _silent(self, why: str, seen: Observed | None) -> str:
         text = f"{self.arm} against {self.baseline}: no verdict, since {why}."
@@ -159,7 +162,9 @@ class _Case:
         how = (
             f"p = {p:.2g} after Holm's correction for {comparisons} comparisons" if comparisons > 1 else f"p = {p:.2g}"
         )
-        count = f"{self._seeds(found)}, {len(self.scores.images)} images of {found.drives.drives} drives"
+        count = f"{self._seeds(found)}, {len(self.scores.images)} images"
+        if found.drives.drives < len(self.scores.images):  # otherwise each counts for itself
+            count += f" of {found.drives.drives} drives"
         return f"{says}: {_signed(found.estimate)}{percent} ({interval}; {how}; {count})."
 
     def _seeds(self, found: Difference) -> str:
