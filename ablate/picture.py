@@ -26,6 +26,8 @@ _HUE = (285.0, 470.0)
 """Degrees; past 360 it goes on through red."""
 _CHROMA = 0.155
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
+_NARROWEST = 64
+"""Pixels across a bar: below that its numbers do not fit."""
 _LEAST_WIDTH = 480
 """Pixels; smaller images are enlarged, or the bar's labels would not fit."""
 
@@ -183,7 +185,11 @@ def _linear_rgb(lab_N3: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def bar_of(width: int, scale: Scale, beyond: tuple[bool, bool] = (False, False)) -> Image.Image:
-    """The scale as a strip: title, gradient, ticks and numbers. beyond: whether values lie below and above it."""
+    """The scale as a strip: title, gradient, ticks and numbers. beyond: whether values lie below and above it.
+
+    Below a picture of a few pixels it is wider than `width`: a scale has to be readable.
+    """
+    width = max(width, _NARROWEST)
     size = max(13, min(26, width // 48))
     font = ImageFont.load_default(size)
     margin, gap, thick = size, size // 3, size

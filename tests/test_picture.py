@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from ablate.picture import COLOURS, NOT_SHOWN, Scale, colour_map, colours, draw
+from ablate.picture import COLOURS, NOT_SHOWN, Scale, bar_of, colour_map, colours, draw
 
 STREET = Scale(2, 80, "depth in metres, log scale")
 
@@ -92,6 +92,11 @@ def test_anything_can_be_drawn(values: np.ndarray, low: float, factor: float, lo
     assert picture.width >= 480 and picture.width % values.shape[1] == 0
     assert picture.height > picture.width // values.shape[1] * values.shape[0]
     assert isinstance(picture, Image.Image)
+
+
+def test_a_picture_of_a_few_pixels_has_a_bar_that_can_be_read() -> None:
+    """A page draws bars as wide as the pictures of a task; six pixels made the whole report fail."""
+    assert bar_of(1, Scale(1, 20, "m", "depth")).width == bar_of(6, Scale(1, 20, "m", "depth")).width >= 50
 
 
 def test_signed_numbers_are_blue_below_and_orange_above_and_as_light_at_either_distance() -> None:

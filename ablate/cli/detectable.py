@@ -23,7 +23,10 @@ def detectable(plan: StudyPlan, db: Path, runs_dir: Path) -> Iterator[str]:
     try:
         with open_results(db, runs_dir) as results:
             known = any(row.study == plan.study.study for row in results.studies())
-            found = summarise(results, plan.study.study, plan.task.metrics)[0].judgement if known else None
+            if not known:
+                yield f"{needed}; {plan.study.study} was not run here yet"
+                return
+            found = summarise(results, plan.study.study, plan.task.metrics)[0].judgement
     except AblateError as error:
         yield f"{needed} ({error})"
         return

@@ -46,8 +46,9 @@ def diff(
         (one, at), (two, other) = (select_one(results, word) for word in (first, second))
         found = differences(results, one, two, (at, other))
         _say_what_is_unreadable(results)
-    say(f"{one.name} against {two.name}: {len(found) or 'no'} difference{'s' * (len(found) != 1)}")
-    names, show = ((one.name, two.name), _shown) if form != "json" else (("first", "second"), _as_it_is)
+    called = [run.name + (f"@{epoch}" if epoch else "") for run, epoch in ((one, at), (two, other))]
+    say(f"{called[0]} against {called[1]}: {len(found) or 'no'} difference{'s' * (len(found) != 1)}")
+    names, show = (tuple(called), _shown) if form != "json" else (("first", "second"), _as_it_is)
     texts = [(name, "VARCHAR") for name in ("section", "key", *names)]
     rows = [[entry.section, entry.key, show(entry.first), show(entry.second), entry.change] for entry in found]
     _write(form, [*texts, ("change", "DOUBLE")], rows)

@@ -27,7 +27,7 @@ def tables(
     Raises UsageError for an unknown format, or a selector or name that nothing has, and StudyError.
     """
     if form not in FORMATS:
-        raise UsageError(f"unknown format {form!r}; expected one of {', '.join(FORMATS)}")
+        raise UsageError(f"unknown format {form!r}; expected one of {', '.join((*FORMATS, 'html'))}")
     with open_results(db, runs_dir) as results:
         summaries = summaries_of(results, selectors)
         said = [results.freshness, *(f"not readable: {problem}" for problem in results.unreadable)]

@@ -117,7 +117,7 @@ def contrast_runs(
         }
         if missing := next((name for name, table in tables.items() if not table), None):
             raise UsageError(
-                f"{missing}: no results by image on the {split} split at {size} size; `ablate eval` it first"
+                _nothing_of(missing, next(side.runs for side in sides if side.name == missing), split, size)
             )
         return scores_of(tables)
 
@@ -128,6 +128,13 @@ def contrast_runs(
     others = [one for of in metrics if of.key != metric.key for one in described(scores(of), of, [pair])]
     notes = (f"{split} split, {size} size, selected epoch", *judged.notes)
     return Contrast(metric, chosen, verdict, tuple(others), found, notes)
+
+
+def _nothing_of(name: str, runs: Sequence[RunRow], split: str, size: str) -> str:
+    if any(run.status is State.COMPLETE for run in runs):
+        return f"{name}: no results by image on the {split} split at {size} size; `ablate eval` it first"
+    states = sorted({f"{run.status} ({run.reason})" if run.reason else str(run.status) for run in runs})
+    return f"{name}: no run is complete, but {', '.join(states)}; only complete runs are compared"
 
 
 def _seeds(side: Side) -> dict[int, RunRow]:

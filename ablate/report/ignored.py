@@ -13,6 +13,7 @@ IGNORED: Mapping[str, str] = {
     "data.mix.split": "a path; the digests of the lists are compared",
     "data.workers": "who loads an image does not change it",
     "data.cache_mb": "an image from memory is the image from the disk",
+    "eval.panels": "pictures that are kept change nothing",
     "train.checkpoint": "saving and keeping what was saved change nothing",
     "eval.panels": "which pictures are kept does not change what is measured",
     "train.on_oom": "what was done when memory ran out is compared, as the memory ladder",

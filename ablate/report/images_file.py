@@ -29,7 +29,8 @@ class ImagesFile:
 def read_images(path: Path) -> ImagesFile:
     """Raises UsageError, with file, line and remedy, for what cannot be read as it is meant.
 
-    An empty cell, or one that is no finite number such as `nan`, is an image without a value. No `seed` means one seed.
+    An empty cell, or `nan`, is an image without a value; infinity is refused, since to leave such an image out would
+    flatter whoever failed on it. No `seed` means one seed.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -92,7 +93,9 @@ def _number(path: Path, line: int, metric: str, text: str) -> float | None:
         raise UsageError(
             f"{path}: line {line}: {metric} {text!r} is no number; use a decimal point, or leave it empty"
         ) from None
-    return value if math.isfinite(value) else None
+    if math.isinf(value):
+        raise UsageError(f"{path}: line {line}: {metric} {text!r} is not finite; leave it empty if there is no value")
+    return None if math.isnan(value) else value
 
 
 def metric_named(key: str | None, common: Sequence[str], known: Sequence[Metric], usual: str) -> Metric:
@@ -103,7 +106,9 @@ def metric_named(key: str | None, common: Sequence[str], known: Sequence[Metric]
     wanted = key or (usual if usual in common else common[0] if len(common) == 1 else None)
     if wanted is None or wanted not in common:
         asked = f"--metric {key}: " if key else ""
-        listed = ", ".join(common) or "none"
+        if not common:
+            raise UsageError(f"{asked}the two sides have no metric in common; give them a column of the same name")
+        listed = ", ".join(common)
         raise UsageError(f"{asked}the metric must be one that both sides have: {listed}; choose with --metric")
     better: Mapping[str, Metric] = {metric.key: metric for metric in known}
     return better.get(wanted) or Metric(wanted, wanted, "max" if wanted.lower() in HIGHER else "min")

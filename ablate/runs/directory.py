@@ -154,7 +154,11 @@ def find_run(runs: RunsDir, name: str) -> RunPaths:
         raise UnknownRunError(
             f"no run called {name!r} in {runs.root}; `ablate ls` lists all{_closest(text, everything)}"
         )
-    raise UnknownRunError(f"{name!r} names {len(found)} runs: " + ", ".join(paths.name for paths in found[:10]))
+    raise UnknownRunError(
+        f"{name!r} names {len(found)} runs: "
+        + ", ".join(paths.name for paths in found[:10])
+        + ", …" * (len(found) > 10)
+    )
 
 
 def _closest(text: str, everything: Sequence[RunPaths]) -> str:

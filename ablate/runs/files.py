@@ -164,6 +164,6 @@ def need_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DiskError(
-            f"{folder}: {needed / 2**20:,.0f} MiB needed for a checkpoint, {free / 2**20:,.0f} MiB free; "
+            f"{folder}: {needed / 2**20:,.1f} MiB needed for a checkpoint, {free / 2**20:,.1f} MiB free; "
             "make room, then resume"
         )

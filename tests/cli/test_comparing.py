@@ -69,6 +69,21 @@ def test_what_is_wrong_with_a_file_is_said_with_its_line(
     assert done.returncode == 2 and said in words and f"line {line}:" in words
 
 
+def test_numbers_that_would_mislead_are_refused(tmp_path: Path, here: Callable[..., Any]) -> None:
+    """Infinity left out would flatter who failed there; files without numbers or common metrics are said to be so."""
+    files = {
+        name: f"image,seed,{metric}\na.png,0,{value}\na.png,1,{value}\nb.png,0,1\nb.png,1,1\n"
+        for name, metric, value in (("inf", "abs_rel", "inf"), ("good", "abs_rel", "0.1"), ("other", "mine", "0.1"))
+    }
+    files["none"] = "image,seed,abs_rel\na.png,0,nan\nb.png,0,\n"
+    for name, text in files.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    said = {name: " ".join(here("compare", f"{name}.csv", "good.csv").stderr.split()) for name in files}
+    assert "inf.csv: line 2: abs_rel 'inf' is not finite" in said["inf"]
+    assert "no metric in common" in said["other"]
+    assert "none.csv has no number on any image" in said["none"]
+
+
 def test_a_metric_that_both_lack_is_refused(tmp_path: Path, here: Callable[..., Any]) -> None:
     one, other = table(tmp_path / "a.csv", 0.1), table(tmp_path / "b.csv", 0.12)
     done = here("compare", str(one), str(other), "--metric", "ssim")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +62,8 @@ def scores_of(
     every = {image for table in tables for image in table}
     images = tuple(sorted(image for image in every if all(_finite(table.get(image)) for table in tables)))
     if not images:
+        if empty := next((arm for arm, seeds in runs.items() if not _any(seeds.values())), None):
+            raise UsageError(f"{empty} has no number on any image, so there is nothing to compare")
         raise UsageError(f"the {len(tables)} runs have no image in common; evaluate them on the same split")
     drive_I, notes = _drives(images, drive_of)
     values = {
@@ -72,6 +74,10 @@ def scores_of(
     if left_out:
         notes += (f"{left_out} of {len(every)} images left out: some run has no value of them",)
     return Scores(images, drive_I, values, left_out, notes)
+
+
+def _any(tables: Iterable[Mapping[str, float | None]]) -> bool:
+    return any(_finite(value) for table in tables for value in table.values())
 
 
 def _finite(value: float | None) -> bool:

@@ -141,7 +141,10 @@ class _Case:
                 f"{fewest} has one seed, and one training cannot tell how much of a difference is chance; "
                 "train at least three seeds of each arm"
             )
-        return "the seeds changed no number, so they are not repetitions"
+        means = (self.scores.means()[name].values() for name in (self.arm, self.baseline))
+        if all(max(found) - min(found) <= 1e-12 * max(map(abs, found)) for found in map(list, means)):
+            return "the seeds changed no number, so they are not repetitions"
+        return "the difference is the same with every seed, so the seeds do not tell how much of it is chance"
 
     def _silent(self, why: str, seen: Observed | None) -> str:
         text = f"{self.arm} against {self.baseline}: no verdict, since {why}."

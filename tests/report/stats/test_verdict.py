@@ -92,6 +92,21 @@ def test_seeds_that_change_nothing_are_said_to_be_no_repetitions():
     assert verdict.why == "the seeds changed no number, so they are not repetitions"
 
 
+def test_a_difference_that_is_the_same_with_every_seed_is_not_put_down_to_seeds_without_effect():
+    runs = study({"standard": 0.0})
+    runs["moved"] = {
+        seed: {image: value + 0.5 for image, value in row.items()} for seed, row in runs["standard"].items()
+    }
+    (verdict,) = judge(scores_of(runs), ABS_REL, [("moved", "standard")])
+    assert verdict.outcome == "no verdict" and "the same with every seed" in verdict.why
+
+
+def test_images_that_count_as_independent_are_not_said_to_be_of_drives():
+    runs = study({"standard": 0.0, "good": -0.05})
+    (verdict,) = judge(scores_of(runs, lambda image: "one"), ABS_REL, [("good", "standard")])
+    assert "3 seeds, 30 images)" in verdict.sentence
+
+
 def test_one_image_tells_nothing():
     runs = {arm: {seed: {"x": seed / 7 + len(arm)} for seed in range(3)} for arm in ("a", "bb")}
     (verdict,) = judge(scores_of(runs), ABS_REL, [("a", "bb")])
