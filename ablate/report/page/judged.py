@@ -154,8 +154,10 @@ def described(judgement: Judgement) -> Grid | None:
 
 
 def _difference(verdict: Verdict | None) -> str:
-    if verdict is None or (one := verdict.difference) is None:
+    if verdict is None:
         return MISSING
+    if (one := verdict.difference) is None:
+        return MISSING if verdict.observed is None else f"{verdict.observed.estimate:+.3g}"
     return f"{one.estimate:+.3g} ({one.low:+.3g} to {one.high:+.3g})"
 
 
