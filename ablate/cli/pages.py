@@ -85,6 +85,15 @@ def print_page(
         say(f"written to {output}")
 
 
+def refuse_options(given: Mapping[str, object]) -> None:
+    """Raises UsageError for options of the tables, which a page would ignore."""
+    if named := [name for name, value in given.items() if value]:
+        raise UsageError(
+            f"{', '.join(named)}: not with --format html, whose tables sort and filter by themselves and are in English; "
+            "leave it out, or choose runs with selectors"
+        )
+
+
 def write_page(page: Page, output: Path) -> None:
     """Replaces `output` at once: whoever reads it sees the old page or the new one."""
     files.write_lagging(output, render_page(page).encode("utf-8"))

@@ -88,8 +88,10 @@ def report(
     from ablate.report.options import Options, split_names
 
     if form == "html" or watch:
-        from ablate.cli.pages import print_page
+        from ablate.cli.pages import print_page, refuse_options
 
+        given = {"--lang": lang != "en", "--style": style, "--metric": metric, "--columns": columns}
+        refuse_options({**given, "--sort": sort, "--group-by": group_by})
         words = [*(selectors or ()), *filters(only)]
         print_page(words, form, output, every if watch else None, db, runs_dir)
         return

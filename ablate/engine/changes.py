@@ -15,6 +15,7 @@ from ablate.errors import AblateError, RecordError
 from ablate.runs import states
 from ablate.runs.paths import RunsDir
 from ablate.study import Study
+from ablate.study.estimand import read_estimand
 from ablate.study.overrides import override
 from ablate.study.parse import parse
 from ablate.study.record import CellRecord, StudyRecord
@@ -109,6 +110,7 @@ class _Differences:
         self.seeds = {True: new_seeds - old_seeds, False: old_seeds - new_seeds}
         self.base = _base(before, plan.study)
         self.select = _select(before, plan)
+        self.concluded = _concluded(before, plan.study)
 
     def sentences(self) -> Iterator[str]:
         for axis in self.axes:
@@ -125,6 +127,7 @@ class _Differences:
             yield f"seeds: {', '.join(said)}"
         yield from self.base
         yield from self.select
+        yield from self.concluded
 
     def why(self, settings: Mapping[str, Any], seed: int, *, added: bool) -> str:
         """Why a cell is new, or gone."""
@@ -184,6 +187,13 @@ def _base(before: StudyRecord, now: Study) -> tuple[str, ...]:
 
 def _base_value(study: Study, key: str) -> str:
     return shown(study.base[key]) if key in study.base else "default"
+
+
+def _concluded(before: StudyRecord, now: Study) -> tuple[str, ...]:
+    """What reports conclude: no cell changes with it, and the next `ablate run` takes it over."""
+    said = [("metric", before.metric, now.metric), ("compare", read_estimand(before.compare).text, now.compare.text)]
+    none = "that of eval.select"
+    return tuple(f"{key} {old or none} → {new or none}" for key, old, new in said if old != new)
 
 
 def _select(before: StudyRecord, plan: StudyPlan) -> tuple[str, ...]:

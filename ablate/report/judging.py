@@ -294,7 +294,7 @@ class _Judge:
         rows = {arm.name: [arm.scores[self.metric.key].mean, *(arm.costs[key] for key in costs)] for arm in measured}
         best, left_out = pareto_front(rows, [self.metric.better, *(COSTS[key] for key in costs)])
         machines = dict.fromkeys(one for arm in measured for run in arm.run_ids for one in facts[run].machines)
-        notes = ()
+        notes: tuple[str, ...] = ()
         if len(machines) > 1 and {"images_per_second", "peak_memory_mb"}.intersection(costs):
             where = ", ".join(machines)
             notes = (f"speed and memory were not measured on one machine ({where}), so they say something of it, too",)

@@ -91,7 +91,7 @@ class _Page:
     def _arm(self, arm: Arm, metrics: Sequence[str], costs: Sequence[str], failed: bool) -> list[str]:
         cells = [self.escape(arm.name) + (f" ({self.words.external})" if arm.external else "")]
         cells += [mean_text(arm.scores[key]) for key in metrics]
-        cells += [_MISSING if (value := arm.costs[key]) is None else f"{value:,.4g}" for key in costs]
+        cells += [_MISSING if (value := arm.costs[key]) is None else _cost(value) for key in costs]
         return cells + ([_failures(arm)] if failed else [])
 
     def confounded(self) -> list[str]:
@@ -191,6 +191,10 @@ class _Page:
         if len(sentences) > _MANY:
             lines.append(f"- {self.said.more.format(count=len(sentences) - _MANY)}")
         return "\n".join(lines)
+
+
+def _cost(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _described(found: Verdict | None) -> str:

@@ -107,6 +107,13 @@ def test_runs_of_a_study_and_what_its_plan_says(ablate: Callable[..., Any], tmp_
     assert found["verdict"]["difference"]["estimate"] == pytest.approx(verdict["difference"]["estimate"])
     assert found["verdict"]["outcome"] == verdict["outcome"] and found["factor"] == ["train.lr"]
 
+    for first, second in (("toys lr=0.01", "lr=0.1"), ("study=toys,lr=0.01", "toys.yaml train.lr=0.1,seed=0,1,2")):
+        same = json.loads(ablate("compare", first, second, "--json").stdout)
+        assert same["verdict"]["difference"]["estimate"] == pytest.approx(verdict["difference"]["estimate"])
+    for words, hint in (("lr=0.5", "it is 0.1, 0.01"), ("status=failed", "no run fits"), (" ", "names no run")):
+        bad = ablate("compare", words, "lr=0.1")
+        assert bad.returncode == 2 and hint in " ".join(bad.stderr.split())
+
     runs = {(row["settings"]["train.lr"], row["seed"]): row["run_id"] for row in
             json.loads(ablate("plan", "toys.yaml", "--json").stdout)}  # fmt: skip
     single = ablate("compare", runs[0.01, 0], runs[0.1, 0])

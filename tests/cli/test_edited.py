@@ -78,3 +78,17 @@ def test_a_record_that_cannot_be_read_does_not_stop_a_plan(ablate, toys) -> None
     done = ablate("plan", "toys.yaml")
     assert done.returncode == 0
     assert "warning: runs/studies/toys.json: damaged" in done.stderr
+
+
+def test_what_is_concluded_is_said_and_trains_nothing(ablate, toys) -> None:
+    assert ablate("run", "toys.yaml").returncode == 0
+    toys.write_text(toys.read_text() + "\nmetric: rmse\ncompare: {tuned: {over: train.lr, trials: 2}}\n")
+    done = ablate("plan", "toys.yaml")
+    assert (
+        "  metric that of eval.select → rmse\n" in done.stderr
+        and "  compare matched → tuned over train.lr, 2 trials each" in done.stderr
+    ), done.stderr
+    assert "4 unchanged" in done.stderr
+    assert "nothing left to do" in ablate("run", "toys.yaml").stderr
+    assert "differs" not in ablate("plan", "toys.yaml").stderr
+    assert "Verdicts are about RMSE" in ablate("report", "--style", "table").stdout

@@ -72,7 +72,9 @@ def _study(results: Queries, summary: StudySummary, key: str, extras: Extras) ->
         ),
         notes=tuple(map(clean, (*summary.notes, *extras.notes))),
         runs=run_sheet(summary, keys.__getitem__),
-        arms=judged.arm_sheet(said, summary) if said is not None and said.arms else None,
+        arms=judged.arm_sheet(said, summary.axes, summary.metrics, summary.runs)
+        if said is not None and said.arms
+        else None,
         findings=judged.findings(said) if said is not None else (),
         described=judged.described(said) if said is not None else None,
         imported=judged.imported(said) if said is not None else None,

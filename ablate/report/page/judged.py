@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ablate.report.externals import MARK
 from ablate.report.judgement import Arm, Judgement
@@ -11,7 +13,7 @@ from ablate.report.page.sheets import ARROWS
 from ablate.report.page.words import MISSING, brief_number, clean, number, shown
 from ablate.report.stats.seeds import SeedSummary
 from ablate.report.stats.verdict import Verdict
-from ablate.report.summary import StudySummary
+from ablate.report.summary import RunSummary, StudySummary
 from ablate.results.records import State
 from ablate.task import Metric
 
@@ -37,14 +39,19 @@ def headline(summary: StudySummary) -> tuple[str, ...]:
     )
 
 
-def arm_sheet(judgement: Judgement, summary: StudySummary) -> Sheet:
-    """One row per arm: mean ± standard deviation over its seeds, and how many of them there are."""
-    arms, axes, metrics = judgement.arms, summary.axes, summary.metrics
-    runs = {run.run_id: run for run in summary.runs}
+def arm_sheet(
+    judgement: Judgement, axes: Sequence[str], metrics: Sequence[Metric], runs: Sequence[RunSummary] = ()
+) -> Sheet:
+    """One row per arm: mean ± standard deviation over its seeds, and how many of them there are.
+
+    `runs` know which settings the source of an imported one does not state.
+    """
+    arms = judgement.arms
+    by_id = {run.run_id: run for run in runs}
     made: list[tuple[Column, list[Cell]]] = [(Column("arm", "Arm"), [Cell(clean(arm.name)) for arm in arms])]
     for axis, name in short_names(axes).items():
         column = Column(clean(axis), clean(name), title=clean(axis))
-        made.append((column, [Cell(shown(runs[arm.run_ids[0]].setting(axis))) for arm in arms]))
+        made.append((column, [Cell(shown(_setting(arm, by_id, axis))) for arm in arms]))
     made.append((Column("seeds", "Seeds", True), [_seeds(arm, judgement.metric) for arm in arms]))
     if any(arm.failures.failed for arm in arms):
         made.append((Column("failed", "Failed", True), [_failures(arm) for arm in arms]))
@@ -72,6 +79,11 @@ def _row(arm: Arm, cells: tuple[Cell, ...], judgement: Judgement) -> Row:
     compared = any(other.baseline == arm.name for other in judgement.arms)
     badges = [MARK] * arm.external + ["baseline"] * compared + ["Pareto"] * front
     return Row(clean(arm.name), cells, badge=", ".join(badges), words=tried)
+
+
+def _setting(arm: Arm, runs: Mapping[str, RunSummary], axis: str) -> Any:
+    run = next((runs[run_id] for run_id in arm.run_ids if run_id in runs), None)
+    return arm.settings.get(axis) if run is None else run.setting(axis)
 
 
 def _seeds(arm: Arm, metric: Metric) -> Cell:
@@ -142,8 +154,10 @@ def described(judgement: Judgement) -> Grid | None:
 
 
 def _difference(verdict: Verdict | None) -> str:
-    if verdict is None or (one := verdict.difference) is None:
+    if verdict is None:
         return MISSING
+    if (one := verdict.difference) is None:
+        return MISSING if verdict.observed is None else f"{verdict.observed.estimate:+.3g}"
     return f"{one.estimate:+.3g} ({one.low:+.3g} to {one.high:+.3g})"
 
 
