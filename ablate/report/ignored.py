@@ -15,7 +15,6 @@ IGNORED: Mapping[str, str] = {
     "data.cache_mb": "an image from memory is the image from the disk",
     "eval.panels": "pictures that are kept change nothing",
     "train.checkpoint": "saving and keeping what was saved change nothing",
-    "eval.panels": "which pictures are kept does not change what is measured",
     "train.on_oom": "what was done when memory ran out is compared, as the memory ladder",
 }
 """Dotted key of a setting or a group -> reason; keys within a list of mappings like those within one mapping."""
