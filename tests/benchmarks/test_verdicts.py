@@ -103,6 +103,18 @@ def test_trainings_are_read_from_their_file(tmp_path):
     assert refused.returncode == 2 and "4 arms of 5 seeds need 20 trainings; 9 are there" in refused.stderr
 
 
+def test_ours_keeps_its_word_on_real_trainings():
+    """300 of them, kept beside the script (3.5 % false claims and 96.6 % coverage with 4,000 studies)."""
+    real = verdicts.real_trainings(ROOT / "benchmarks" / "trainings.csv.gz", "abs_rel")
+    assert real.value_RI.shape == (300, 112) and len(set(real.drive_I)) == 28
+    found = verdicts.measure(real, arms=4, seeds=3, effect=0.0, studies=600, methods={"images": verdicts.over_images})
+    claims = {name: counts.claims / counts.equal for name, counts in found.items()}
+    assert claims["ours"] < 0.05 and claims["ours, study"] < 0.05
+    assert claims["images"] > 0.6, "what is common calls most equal arms different"
+    changed = verdicts.measure(real, arms=4, seeds=3, effect=0.1, studies=400, methods={})["ours"]
+    assert 0.94 < changed.held / changed.intervals < 0.99
+
+
 def test_a_file_without_its_columns_is_refused(tmp_path):
     path = tmp_path / "trainings.csv"
     path.write_text("seed,image\n0,a\n")
