@@ -79,7 +79,7 @@ def test_formats_of_a_report(ablate, toys) -> None:
     assert Path("table.md").read_text().startswith("## toys")
     wrong = ablate("report", "--format", "pdf")
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "expected one of md, csv, json" in wrong.stderr
+    assert "expected one of md, latex, csv, json, html" in wrong.stderr
     unknown = ablate("report", "tois")
     assert unknown.returncode == 2
     assert "toys" in unknown.stderr
