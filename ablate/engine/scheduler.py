@@ -102,6 +102,7 @@ class Scheduler:
                 self._start_some()
                 self._reap()
                 self._look()
+                self._reap_mirrors()
                 self._heed(time.monotonic() - began)
                 self._tell()
                 time.sleep(_POLL)
@@ -269,20 +270,26 @@ class Scheduler:
             self.watch.journals_grew()
             self._ingested_at = time.monotonic()
 
+    def _reap_mirrors(self) -> None:
+        """Says which have failed, so that nothing is left of those that ended."""
+        ended = [(job, code) for job, process in self._mirrors if (code := process.poll()) is not None]
+        self._mirrors = [(job, process) for job, process in self._mirrors if process.returncode is None]
+        for job, code in ended:
+            if code:
+                self.watch.warn(
+                    f"wandb has no copy of {job.paths.name}; `ablate wandb sync {job.paths.name}` sends it later; "
+                    f"why: {job.paths.mirror_log}"
+                )
+
     def _wait_for_mirrors(self) -> None:
         """Gives wandb a moment to finish. What it does not get now, `ablate wandb sync` sends: no run waits."""
         deadline = time.monotonic() + _MIRROR_PATIENCE
         for job, process in self._mirrors:
             try:
-                code = process.wait(timeout=max(0.0, deadline - time.monotonic()))
+                process.wait(timeout=max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 self.watch.warn(f"wandb is still busy with {job.paths.name}; it goes on in the background")
-            else:
-                if code:
-                    self.watch.warn(
-                        f"wandb has no copy of {job.paths.name}; `ablate wandb sync {job.paths.name}` sends it later; "
-                        f"why: {job.paths.mirror_log}"
-                    )
+        self._reap_mirrors()
 
 
 def _silence(worker: Worker, seconds: float) -> str:
