@@ -55,11 +55,11 @@ def factors_of(cells: Sequence[Cell], axes: Sequence[str]) -> Iterator[tuple[Fac
     for factor in families:
         yield factor, families
     for child in parents:
+        # What exists only at some of its values is one factor with it, as above.
+        own = child + tuple(axis for other in parents if child in _above(other, parents) for axis in other)
         # Its parent's family without it: what else may differ among the cells that have it.
-        rest = [
-            Factor(kept) for family in families if (kept := tuple(axis for axis in family.axes if axis not in child))
-        ]
-        yield Factor(child), (Factor(child), *rest)
+        rest = [Factor(kept) for family in families if (kept := tuple(axis for axis in family.axes if axis not in own))]
+        yield Factor(own), (Factor(own), *rest)
 
 
 def _tied(cells: Sequence[Cell], axes: Sequence[str]) -> list[tuple[str, ...]]:
@@ -79,8 +79,8 @@ def _tied(cells: Sequence[Cell], axes: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _parent(cells: Sequence[Cell], child: tuple[str, ...], groups: Sequence[tuple[str, ...]]) -> tuple[str, ...] | None:
-    """The first group whose value tells whether a cell has the axes of `child` at all."""
-    here = {cell.name: None not in cell.value(child) for cell in cells}
+    """The first group whose value tells whether a cell has any axis of `child`: one may be tied to an axis that all have."""
+    here = {cell.name: set(cell.value(child)) != {None} for cell in cells}
     if all(here.values()):
         return None
     for group in groups:
@@ -92,13 +92,15 @@ def _parent(cells: Sequence[Cell], child: tuple[str, ...], groups: Sequence[tupl
     return None
 
 
+def _above(child: tuple[str, ...], parents: Mapping[tuple[str, ...], tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Its parent, the parent of that, and so on; conditions cannot form a ring, but two tied readings of one could."""
+    found: list[tuple[str, ...]] = []
+    while child in parents and parents[child] not in found:
+        child = parents[child]
+        found.append(child)
+    return found
+
+
 def _tops(parents: Mapping[tuple[str, ...], tuple[str, ...]]) -> dict[tuple[str, ...], tuple[str, ...]]:
-    """The outermost parent of each child; conditions cannot form a ring, but two tied readings of one could."""
-    tops = {}
-    for child in parents:
-        top, seen = child, {child}
-        while top in parents and parents[top] not in seen:
-            top = parents[top]
-            seen.add(top)
-        tops[child] = top
-    return tops
+    """The outermost parent of each child."""
+    return {child: _above(child, parents)[-1] for child in parents}

@@ -102,6 +102,19 @@ def test_axes_that_move_together_are_one_factor():
     assert [effect.factor.axes for effect in main_effects(cells, AXES)] == [("a", "b"), ("c",)]
 
 
+def test_an_axis_within_a_nested_one_is_never_hidden_in_its_effect():
+    """As in studies/trouble.yaml: batches of 32 are trained at another resolution, and one axis is tied to another."""
+    cells = [
+        Cell("small", {"lr": 1e-3, "batch": 4}, (1.0,)),
+        Cell("large", {"lr": 1e-3, "batch": 32, "size": 128}, (2.0,)),
+        Cell("fails", {"lr": 1.0, "warmup": 2000, "then": "fail"}, ()),
+        Cell("again", {"lr": 1.0, "warmup": 2000, "then": "rollback"}, (3.0,)),
+    ]
+    found = main_effects(cells, ("lr", "warmup", "then", "batch", "size"))
+    assert [effect.factor.axes for effect in found] == [("lr", "warmup", "then", "batch", "size"), ("batch", "size")]
+    assert [level.value for level in found[1].levels] == [("4", None), ("32", "128")]
+
+
 def test_an_axis_with_one_value_and_one_that_is_never_crossed_have_no_effect():
     ladder = [Cell("x", {"a": 1, "b": 1, "c": 0}, (1.0,)), Cell("y", {"a": 2, "b": 1, "c": 0}, (2.0,))]
     assert [effect.factor.axes for effect in main_effects(ladder, AXES)] == [("a",)]
