@@ -125,7 +125,7 @@ def test_they_become_runs_once_and_a_run_that_went_on_replaces_itself(offline: P
         ]
         assert sorted(shown) == [(1, 0.4), (2, 0.2)]
         assert not results.unreadable
-    assert failed_runs(runs, None, []) == [] and failed_runs(runs, None, ["crash", "killed"]) == []
+    assert failed_runs(runs.runs(), []) == failed_runs(runs.runs(), ["crash", "killed"]) == []
     shorter = tmp_path / "shorter"
     shutil.copytree(offline, shorter, symlinks=True)
     sorted(shorter.rglob("run-cccccccc.wandb"))[-1].unlink()
