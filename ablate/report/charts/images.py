@@ -117,7 +117,7 @@ def worst(cast: Cast, series: Series) -> Chart | None:
     y = {"field": "image", "type": "nominal", "title": None, "sort": order, "axis": {"grid": True, "labelLimit": 330}}
     tip = parts.tooltip(("image", "image"), ("run", "run"), ("value", series.metric.header, ".4g"))
     body: parts.Spec = {
-        "width": 420, "height": {"step": 22}, "data": parts.values(rows),
+        "width": 420, "height": 22 * len(order), "data": parts.values(rows),
         "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0.8},
         "encoding": {"x": x, "y": y, "color": parts.arm_colour(cast), "shape": parts.arm_shape(cast), "tooltip": tip},
     }  # fmt: skip

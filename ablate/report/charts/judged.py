@@ -233,7 +233,7 @@ def seeds(judgement: Judgement, cast: Cast, found: Mapping[str, float | None]) -
     tip = parts.tooltip(("run", "run"), ("seed", "seed"), ("value", judgement.metric.header, ".4g"))
     body: parts.Spec = {
         "width": 520,
-        "height": {"step": 26},
+        "height": 26 * len(shown),
         "layer": [
             {"data": parts.values(points), "mark": {"type": "point", "filled": True, "size": 55, "opacity": 0.75},
              "encoding": {"x": x, "y": y, "color": colours, "tooltip": tip}},
