@@ -187,9 +187,10 @@ def test_plan_show_and_report_say_what_is_not_stated(tmp_path: Path, street: Pat
     shown = ablate(tmp_path, "show", name).stdout
     assert "train.lr: unknown: its source does not state it; trained with 0.0001" in shown
     assert "Row 3, AbsRel 0.416 at full size." in shown
-    report = ablate(tmp_path, "report", "progress-log").stdout
-    cells = next(line for line in report.splitlines() if line.startswith(f"| {name}")).split("|")
-    header = next(line for line in report.splitlines() if line.startswith("| Run")).split("|")
+    report = ablate(tmp_path, "report", "progress-log", "--style", "table").stdout
+    table = report[report.index("| Run") :]  # above it arms are listed, which have the names of their runs here
+    cells = next(line for line in table.splitlines() if line.startswith(f"| {name}")).split("|")
+    header = table.splitlines()[0].split("|")
     values = dict(zip((text.strip() for text in header), (text.strip() for text in cells), strict=True))
     assert (values["lr"], values["epochs"]) == ("unknown", "5")
     assert f"- {name}: Row 3, AbsRel 0.416 at full size." in report

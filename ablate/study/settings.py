@@ -242,7 +242,7 @@ def complain(detail: ErrorDetails, setting: Setting | None, trail: Sequence[str 
     indices = tuple(part for part in trail if isinstance(part, int))
     options = choices(setting) if setting else ()
     if detail["type"] == "missing":
-        if isinstance(value, dict):
+        if indices and isinstance(value, dict):
             return Complaint(f"{shown(value)} lacks {detail['loc'][-1]}", None, indices)
         return Complaint(f"the list {shown(value)} is too short" if indices else "a value is required")
     if options and not isinstance(value, list | dict) and value not in options:

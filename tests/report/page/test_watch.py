@@ -30,6 +30,7 @@ def ablate(folder, *arguments):
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments], cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # shells ignore it in the background
     )  # fmt: skip
 
 
