@@ -159,7 +159,7 @@ def _has_charts(page: Page) -> bool:
 
 def _is_wide(chart: Chart) -> bool:
     """Whether it is of several plots, which get the whole width of the page."""
-    return any(key in chart.spec for key in ("concat", "hconcat", "facet", "repeat"))
+    return any(key in chart.spec for key in ("concat", "hconcat", "vconcat", "facet", "repeat"))
 
 
 def _choices(row: Row) -> str:
