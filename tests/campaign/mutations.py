@@ -84,7 +84,7 @@ def _manifest_first(put: Put) -> None:
     """The commit mark is written before what it vouches for."""
     from ablate.runs import checkpoint, files
 
-    later: list[tuple[Path, bytes]] = []
+    later: dict[Path, bytes] = {}
     write_aside, write = files.write_aside, checkpoint.Manifest.write
 
     def hasty(path: Path, save: Callable[[Any], None]) -> tuple[str, int]:
@@ -92,13 +92,14 @@ def _manifest_first(put: Put) -> None:
             return write_aside(path, save)
         content = io.BytesIO()
         save(content)
-        later.append((path, content.getvalue()))
+        later[path] = content.getvalue()
         return hashlib.sha256(content.getvalue()).hexdigest(), len(content.getvalue())
 
     def first(manifest: Any, path: Path) -> None:
         write(manifest, path)
-        while later:
-            target, content = later.pop()
+        mine = [(target, content) for target, content in later.items() if target.parent == path.parent]
+        later.clear()  # of a process that was killed nothing is left
+        for target, content in reversed(mine):
             write_aside(target, functools.partial(_write, content))
 
     put(files, "write_aside", hasty)
