@@ -203,6 +203,26 @@ def test_early_stopping_ends_the_run_and_tests_the_best_epoch(make_run: Any) -> 
     assert completed["last_epoch"] == last == best + 2
 
 
+@pytest.mark.parametrize("waited", [0, 1])
+def test_patience_is_remembered_through_a_kill(make_run: Any, tmp_path: Path, waited: int) -> None:
+    """Killed in the epochs after the best one, when so much patience was spent."""
+    settings = {"epochs": 40, "lr": 0.6, "early_stopping": {"patience": 2, "metric": "rmse"}}
+    calm = make_run("toy-aaaaaaaa", runs="calm", train=settings)
+    assert train(calm) == 0
+    per_epoch = next(
+        line.record.step for line in journal.read(calm.journal) if (line.record.type, line.record.epoch) == ("epoch", 1)
+    )
+    best = max(epochs(calm)) - 2
+    step = per_epoch * (best + waited) + 2
+    trouble = {"kind": "kill", "step": step, "once": str(tmp_path / "done")}
+    killed = make_run("toy-aaaaaaaa", train=settings, trouble=trouble)
+    assert train(killed) == -signal.SIGKILL
+    assert max(epochs(killed)) == best + waited
+    assert train(killed) == 0
+    assert epochs(killed) == epochs(calm) and weights(killed) == weights(calm)
+    assert max(epochs(killed)) == best + 2
+
+
 NUMBERS = st.floats(min_value=0.5, max_value=2.0)
 
 
