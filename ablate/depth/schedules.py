@@ -63,17 +63,6 @@ class Schedule:
             return (step + 1) / (warmup + 1) * curve(self, 0, span)
         return curve(self, step - warmup, span)
 
-    def extension_refusal(self, steps: int) -> str | None:
-        """Why a run that has finished `steps` steps cannot go on to more, or None if it can."""
-        if self.is_constant:
-            return None
-        last = self.factor(max(0, steps - 1), max(1, steps))
-        return (
-            f"its learning rate followed the schedule {self.name!r} over exactly {steps:,} steps and ended at "
-            f"{last:.3g} of train.lr, so that more steps would be another run than one planned longer from the start; "
-            "train a new run with the larger number of epochs, or use the constant schedule for runs to be extended"
-        )
-
 
 def _constant(schedule: Schedule, step: int, total: int) -> float:
     return 1.0

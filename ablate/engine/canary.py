@@ -27,9 +27,6 @@ class Canaries:
         stage = self._stage(architecture)
         return stage in (_Stage.UNTRIED, _Stage.PROVEN) or self._ahead.get(architecture) == run
 
-    def condemned(self, architecture: str) -> bool:
-        return self._stage(architecture) is _Stage.CONDEMNED
-
     def started(self, architecture: str, run: str) -> None:
         if self._stage(architecture) is _Stage.UNTRIED:
             self._stages[architecture] = _Stage.AHEAD

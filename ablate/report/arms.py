@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,8 +96,9 @@ def _names(settings: Sequence[Mapping[str, Any]], rows: Sequence[RunSummary], ax
     ]
 
 
-def short_names(axes: Sequence[str]) -> dict[str, str]:
+def short_names(axes: Iterable[str]) -> dict[str, str]:
     """`train.lr` -> `lr`, but whole keys where the last part would be ambiguous."""
+    axes = tuple(axes)
     last = [axis.rpartition(".")[2] for axis in axes]
     return {axis: name if last.count(name) == 1 else axis for axis, name in zip(axes, last, strict=True)}
 

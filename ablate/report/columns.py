@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ablate.report.arms import short_names
 from ablate.report.data_notes import NOT_RECORDED, differing_data
 from ablate.report.labels import Labels
-from ablate.report.options import Options, metrics_of, short_names
+from ablate.report.options import Options, metrics_of
 from ablate.report.summary import RunSummary, Score, StudySummary
 from ablate.report.tables import MISSING, Line, Table, show, state
 from ablate.results.records import State

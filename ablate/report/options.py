@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ablate.errors import UsageError
+from ablate.report.arms import short_names
 from ablate.report.labels import Labels, labels
 from ablate.report.summary import StudySummary
 from ablate.study.settings import closest
@@ -106,13 +107,6 @@ def metrics_of(summaries: Sequence[StudySummary], options: Options | None = None
 def protocol_of(summaries: Sequence[StudySummary]) -> tuple[str, ...]:
     scores = (score for summary in summaries for run in summary.runs for score in run.scores)
     return tuple(dict.fromkeys(f"protocol.{key}" for score in scores for key in score.protocol))
-
-
-def short_names(axes: Iterable[str]) -> dict[str, str]:
-    """`train.lr` -> `lr`, but whole keys where the last part would be ambiguous."""
-    axes = tuple(axes)
-    last = [axis.rpartition(".")[2] for axis in axes]
-    return {axis: name if last.count(name) == 1 else axis for axis, name in zip(axes, last, strict=True)}
 
 
 def _axes(summaries: Sequence[StudySummary]) -> dict[str, str]:

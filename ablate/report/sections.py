@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from ablate.report.arms import short_names
 from ablate.report.columns import Column, metric_cell, metric_header
 from ablate.report.details import Details
 from ablate.report.labels import Labels
-from ablate.report.options import Options, metrics_of, short_names
+from ablate.report.options import Options, metrics_of
 from ablate.report.summary import RunSummary, Score, StudySummary
 from ablate.report.tables import MISSING, resolutions, show, state
 from ablate.results.records import State

@@ -18,10 +18,6 @@ class State(StrEnum):
     COMPLETE = "complete"
     FAILED = "failed"
 
-    @property
-    def is_finished(self) -> bool:
-        return self in (State.COMPLETE, State.FAILED)
-
 
 class Reason(StrEnum):
     """Why a run is paused or failed."""

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablate.errors import UsageError
+from ablate.report.arms import short_names
 from ablate.report.markdown import escape
-from ablate.report.options import IDENTITY_COLUMNS, short_names
+from ablate.report.options import IDENTITY_COLUMNS
 from ablate.report.render import FORMATS, render
 from ablate.report.summary import RunSummary, Score, StudySummary, best_epoch
 from ablate.report.tables import show, state, tables

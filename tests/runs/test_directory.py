@@ -87,7 +87,7 @@ def test_the_state_follows_from_the_files(runs: RunsDir) -> None:
     assert states.status(paths) == Status(State.FAILED, Reason.OOM, "9 GiB")
     states.clear_outcome(paths)
     states.write_outcome(paths, Outcome(State.COMPLETE, attempt=2))
-    assert states.status(paths).state.is_finished
+    assert states.status(paths).state is State.COMPLETE
     assert states.read_outcome(paths) is not None
 
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ablate.evaluated import Breakdown
+from ablate.report.arms import short_names
 from ablate.report.charts.chart import clean, labels
 from ablate.report.charts.gather import Series
 from ablate.report.charts.theme import MOST
 from ablate.report.judgement import Judgement
-from ablate.report.options import short_names
 from ablate.report.stats.factors import Factor, Value
 from ablate.report.summary import StudySummary
 from ablate.report.tables import show

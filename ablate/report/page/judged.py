@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ablate.report.arms import short_names
 from ablate.report.externals import MARK
 from ablate.report.judgement import Arm, Judgement
-from ablate.report.options import short_names
 from ablate.report.page.data import Cell, Column, Finding, Grid, Row, Sheet, View
 from ablate.report.page.sheets import ARROWS
 from ablate.report.page.words import MISSING, brief_number, clean, number, shown

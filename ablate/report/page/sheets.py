@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ablate.report.arms import short_names
 from ablate.report.data_notes import NOT_RECORDED, differing_data
 from ablate.report.externals import MARK
-from ablate.report.options import short_names
 from ablate.report.page.data import Cell, Column, Filter, Mark, Row, Sheet, View
 from ablate.report.page.words import MISSING, clean, number, shown
 from ablate.report.summary import Checkpoint, RunSummary, Score, StudySummary
